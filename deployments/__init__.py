@@ -1,0 +1,1 @@
+"""Everything that runs: command line, servers, the demo and its report."""

@@ -1,0 +1,1 @@
+"""The inference server: HTTP is a skin over slots that hold loaded models."""

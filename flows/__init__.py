@@ -1,0 +1,1 @@
+"""Prefect flows: each reads like one row of the loop's diagram."""

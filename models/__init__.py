@@ -1,0 +1,1 @@
+"""Pure library: search space, controller, training, bundles, the gate and the registry."""

@@ -1,0 +1,21 @@
+"""What the model library raises: the rule, the value received and the remedy, in one message."""
+
+
+class ModelError(Exception):
+    """Base of all faults of the model library."""
+
+
+class DataFault(ModelError):
+    """A table that cannot be learnt from or scored: the column, the rule and the remedy."""
+
+
+class SpaceFault(ModelError):
+    """A search space, or parameters, that break the space's rules."""
+
+
+class BundleFault(ModelError):
+    """A bundle on disk that is incomplete, altered or of an unknown version."""
+
+
+class RegistryFault(ModelError):
+    """The registry refused, or its state is not the one that the caller expected."""

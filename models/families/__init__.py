@@ -1,0 +1,1 @@
+"""Model families: one file each, a search space and a fit."""

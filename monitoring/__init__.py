@@ -1,0 +1,1 @@
+"""Pure library: telemetry store, drift tests, performance from late labels, decision policy."""

@@ -1,0 +1,13 @@
+"""What the monitoring library raises. Too little data is a result there, never one of these."""
+
+
+class MonitoringError(Exception):
+    """Base of all faults of the monitoring library."""
+
+
+class WindowFault(MonitoringError):
+    """Rows that no test can read: the column, the rule and the remedy."""
+
+
+class StoreFault(MonitoringError):
+    """The telemetry store refused or cannot be reached."""

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks, and the configuration that every layer above the libraries reads."""
