@@ -78,7 +78,9 @@ class Train(Section):
 
     families: list[str] = Field(min_length=1)
     trainer: str | None = None  # your own, as module:attribute
-    space: dict[str, dict[str, Any]] = {}  # overrides, for instance {hgb.learning_rate: {low: 0.01}}
+    space: dict[
+        str, dict[str, Any]
+    ] = {}  # overrides, for instance {hgb.learning_rate: {low: 0.01}}
     objective: Literal["log_loss", "error", "one_minus_auc"] = "log_loss"
     trials: int = Field(16, ge=1, le=10_000)
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on

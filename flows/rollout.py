@@ -1,0 +1,51 @@
+"""rollout: promote -> does the server answer with it? -> keep | roll back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from prefect import flow
+
+from models.records import Release, Verdict
+from tasks import claims, release
+from tasks.config import Config
+from tasks.records import utc
+from tasks.rows import now_utc
+
+
+@flow(name="rollout", flow_run_name="rollout-v{challenger.version}", validate_parameters=False)
+async def rollout(
+    config: Config,
+    challenger: Release,
+    champion: str | None,
+    why: str,
+    verdict: Verdict,
+    now: datetime,
+) -> Verdict:
+    """Make `challenger` the champion, and undo it if the running server cannot answer with it.
+
+    `champion` is the version that the gate compared with; another champion meanwhile is a
+    RegistryFault, and nothing changes. Without a running server the next start serves it.
+    """
+    release.promote(config, challenger.version, champion, challenger.window_id, why, now)
+    state = release.await_server(config, challenger.version)
+    if state.running and state.version != challenger.version:
+        reason = f"the server did not take version {challenger.version}: {state.reason or 'late'}"
+        if champion is not None:
+            release.roll_back(config, challenger.window_id, reason, claims.here(), now)
+        return replace(verdict, passed=False, reason=reason)
+    return verdict
+
+
+@flow(name="rollback", flow_run_name="rollback-{config.name}", validate_parameters=False)
+async def rollback(
+    config: Config, why: str, who: str | None = None, now: datetime | None = None
+) -> Release:
+    """Return to the previous champion, and wait until the running server answers with it."""
+    now = utc(now or now_utc())
+    decision_id = f"rollback-{now:%Y%m%dT%H%M%SZ}"
+    previous = release.roll_back(config, decision_id, why, who or claims.here(), now)
+    state = release.await_server(config, previous.version)
+    release.confirm(state, previous)
+    return previous

@@ -1,0 +1,32 @@
+"""watch: measure -> decide -> (retrain). One scheduled check of one model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from flows.retrain import retrain
+from monitoring.records import Decision
+from tasks import monitor
+from tasks.config import Config
+from tasks.records import utc
+from tasks.rows import now_utc
+
+
+@flow(name="watch", flow_run_name="watch-{config.name}", validate_parameters=False)
+async def watch(config: Config, now: datetime | None = None, act: bool = True) -> Decision:
+    """Check the newest window at `now`; with `act`, a decision to retrain starts the retrain.
+
+    The window is decided once: asked again, the same decision comes back and the retrain, if it
+    had been interrupted, goes on.
+    """
+    now = utc(now or now_utc())
+    window = monitor.current_window(config, now)
+    decision = monitor.decided(config, window)
+    if decision is None:
+        signals = monitor.measure(config, window, now)
+        decision = monitor.decide(config, signals, now)
+    if decision.retrain and act:
+        await retrain(config, decision.window_id, now, why="; ".join(decision.reasons))
+    return decision

@@ -1,0 +1,102 @@
+"""What a person sees of a run on Prefect's pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+if TYPE_CHECKING:
+    from models.records import Trial, Verdict
+    from monitoring.records import Decision, Signal, Signals
+
+
+def key(*parts: str) -> str:
+    """An artifact key: Prefect allows lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _verdict_word(signal: Signal) -> str:
+    return {True: "breached", False: "fine", None: "could not speak"}[signal.breached]
+
+
+def signals_table(model: str, signals: Signals) -> None:
+    create_table_artifact(
+        key=key(model, "signals"),
+        table=[
+            {
+                "signal": s.name,
+                "says": _verdict_word(s),
+                "value": _number(s.value),
+                "p-value": _number(s.p_value),
+                "interval": f"{_number(s.low)} to {_number(s.high)}" if s.low is not None else "",
+                "threshold": s.threshold,
+                "rows": s.rows,
+                "why silent": s.reason if s.breached is None else "",
+            }
+            for s in signals.items
+        ],
+        description=f"{signals.window.id}: {signals.window.rows} rows, "
+        f"{signals.window.coverage:.0%} labelled",
+    )
+    if signals.report:
+        create_link_artifact(
+            key=key(model, "drift-report"),
+            link=f"file://{signals.report}",
+            link_text=f"Evidently report of {signals.window.id}",
+        )
+
+
+def decision_markdown(model: str, decision: Decision) -> None:
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(
+        key=key(model, "decision"),
+        markdown=f"# {decision.action.value}\n\nRule **{decision.rule}** on window "
+        f"`{decision.window_id}`, {decision.time:%Y-%m-%d %H:%M} UTC.\n\n{reasons}\n",
+        description=f"{decision.action.value}: {decision.rule}",
+    )
+
+
+def trials_table(model: str, trials: Sequence[Trial], stopped: str) -> None:
+    create_table_artifact(
+        key=key(model, "trials"),
+        table=[
+            {
+                "trial": t.number,
+                "status": t.status,
+                "loss": _number(t.loss),
+                "seconds": round(t.seconds, 2),
+                "parameters": ", ".join(f"{k}={_short(v)}" for k, v in t.params.items()),
+                "fault": t.error[:200],
+            }
+            for t in trials
+        ],
+        description=f"search ended: {stopped}",
+    )
+
+
+def verdict_markdown(model: str, verdict: Verdict, names: Mapping[str, str]) -> None:
+    rows = "\n".join(
+        f"| {metric} | {_number(verdict.champion.get(metric))} | {_number(value)} |"
+        for metric, value in verdict.challenger.items()
+    )
+    create_markdown_artifact(
+        key=key(model, "verdict"),
+        markdown=f"# {'passed' if verdict.passed else 'refused'}\n\n{verdict.reason}\n\n"
+        f"| metric | {names['champion']} | {names['challenger']} |\n|---|---|---|\n{rows}\n",
+        description=verdict.reason,
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,75 @@
+"""What a registered version knows about its own making, read back from the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monitoring.records import to_dict
+from tasks import places
+
+if TYPE_CHECKING:
+    from models.records import Candidate, Release, Verdict
+    from tasks.config import Config
+
+LINEAGE, REFERENCE, CONTROLLER = "lineage.json", "reference.parquet", "controller.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A version's training and its proof."""
+
+    window_id: str
+    made: datetime
+    rows: int
+    trained_through: datetime | None
+    baseline: Mapping[str, float]  # the version's own metrics on the gate's rows
+    params: Mapping[str, Any]
+    verdict: Mapping[str, Any]
+    seconds: float
+
+
+def write(
+    path: Path, window_id: str, made: datetime, candidate: Candidate, verdict: Verdict
+) -> Path:
+    path.write_text(
+        json.dumps(
+            {
+                "window_id": window_id,
+                "made": made.isoformat(),
+                "candidate": to_dict(candidate),
+                "verdict": to_dict(verdict),
+            },
+            indent=2,
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+def read(config: Config, release: Release) -> Lineage:
+    path = places.registry(config).fetch_file(
+        release.version, LINEAGE, places.champion_folder(config)
+    )
+    if path is None:
+        raise FileNotFoundError(
+            f"version {release.version} of {release.name} has no {LINEAGE}: it was not registered "
+            "by everfit; retrain with `everfit retrain` and promote the result"
+        )
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    candidate, verdict = raw["candidate"], raw["verdict"]
+    through = candidate["trained_through"]
+    return Lineage(
+        window_id=raw["window_id"],
+        made=datetime.fromisoformat(raw["made"]),
+        rows=candidate["rows"],
+        trained_through=datetime.fromisoformat(through) if through else None,
+        baseline=verdict["challenger"],
+        params=candidate["params"],
+        verdict=verdict,
+        seconds=candidate["seconds"],
+    )

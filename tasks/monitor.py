@@ -1,0 +1,156 @@
+"""Measure one window and decide: two tasks, so that a decision can be replayed from its signals."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from monitoring.records import Action, Decision, Signal, Signals, Window
+from tasks import artifacts, lineage, places
+
+if TYPE_CHECKING:
+    from models.records import Release
+    from tasks.config import Config
+
+
+class NoChampion(Exception):
+    """Nothing is served, so there is nothing to watch."""
+
+
+@task(cache_policy=NO_CACHE)
+def current_window(config: Config, now: datetime) -> Window:
+    """The newest window that ends at `now`, answered by the champion."""
+    champion = _champion(config)
+    with places.telemetry(config) as store:
+        return store.window(
+            config.name, champion.version, now - config.monitor.window, now, as_of=now
+        )
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=1)
+def measure(config: Config, window: Window, now: datetime) -> Signals:
+    """Every detector's word about the window."""
+    from monitoring.drift import mmd_signal
+    from monitoring.performance import label_signal, latency_signals, performance_signals
+    from monitoring.reports import drift_report
+
+    champion = _champion(config)
+    made = lineage.read(config, champion)
+    reference = _reference(config, champion)
+    rules, monitor = config.policy, config.monitor
+    columns = dict(config.data.columns)
+    with places.telemetry(config) as store:
+        current = store.rows(window.start, window.end, as_of=now)
+        matured_to = now - config.data.label_delay
+        matured = store.rows(
+            matured_to - monitor.performance_window, matured_to, as_of=now, version=champion.version
+        )
+        new_labels = store.new_labels(after=made.trained_through or made.made, as_of=now)
+        last_label = store.last_label_arrival(as_of=now)
+    report = places.report_path(config, window.id)
+    drifted = drift_report(
+        reference,
+        current,
+        columns,
+        share=rules.drifted_share,
+        html=report,
+        minimum_rows=monitor.minimum_rows,
+    )
+    items: tuple[Signal, ...] = (
+        mmd_signal(
+            reference,
+            current,
+            columns,
+            p_value=rules.drift_p_value,
+            permutations=monitor.permutations,
+            rows=monitor.mmd_rows,
+            seed=config.train.seed,
+            minimum_rows=monitor.minimum_rows,
+        ),
+        drifted,
+        *performance_signals(
+            matured,
+            tuple(config.data.classes),
+            tuple(t for t in monitor.thresholds if t.metric != "latency_p95_ms"),
+            made.baseline,
+            confidence=monitor.confidence,
+            minimum_labels=monitor.minimum_labels,
+            seed=config.train.seed,
+        ),
+        *latency_signals(
+            current["latency_ms"].to_numpy(dtype=float),
+            tuple(t for t in monitor.thresholds if t.metric == "latency_p95_ms"),
+            confidence=monitor.confidence,
+        ),
+        label_signal(
+            window.coverage,
+            new_labels=new_labels,
+            trained_rows=made.rows,
+            last_arrival=last_label or made.made,
+            now=now,
+            rules=rules,
+            rows=window.rows,
+        ),
+    )
+    signals = Signals(window, items, report=str(report) if report.exists() else None)
+    artifacts.signals_table(config.name, signals)
+    return signals
+
+
+@task(cache_policy=NO_CACHE)
+def decide(config: Config, signals: Signals, now: datetime) -> Decision:
+    """Let the rules speak, and keep what they said. A window that was decided stays decided."""
+    from monitoring import policy
+
+    made = lineage.read(config, _champion(config))
+    with places.telemetry(config) as store:
+        state = policy.PolicyState.from_dict(store.state(config.name) or {})
+        if state.champion_since is None:
+            state = policy.after_retrain(state, True, made.made)
+        state = policy.observe(state, signals, now, config.policy)
+        decision = policy.decide(signals, state, now, config.policy)
+        if store.save_decision(decision):
+            store.save_state(config.name, state.to_dict())
+    artifacts.decision_markdown(config.name, decision)
+    return decision
+
+
+def decided(config: Config, window: Window) -> Decision | None:
+    """The decision already made on this window, if any; its evidence stays in the store."""
+    with places.telemetry(config) as store:
+        known = store.decision(window.id)
+    if known is None:
+        return None
+    return Decision(
+        window_id=window.id,
+        time=datetime.fromisoformat(known["time"]),
+        action=Action(known["action"]),
+        rule=known["rule"],
+        reasons=tuple(known["reasons"]),
+        signals=Signals(window, ()),
+    )
+
+
+def _champion(config: Config) -> Release:
+    champion = places.registry(config).champion()
+    if champion is None:
+        raise NoChampion(
+            f"{config.name} has no champion to watch: train the first one with `everfit train`"
+        )
+    return champion
+
+
+def _reference(config: Config, champion: Release) -> pd.DataFrame:
+    path = places.registry(config).fetch_file(
+        champion.version, lineage.REFERENCE, places.champion_folder(config)
+    )
+    if path is None:
+        raise FileNotFoundError(
+            f"version {champion.version} of {config.name} has no {lineage.REFERENCE}: retrain once "
+            "with `everfit retrain`"
+        )
+    return pd.read_parquet(path)

@@ -1,0 +1,57 @@
+"""What passes between tasks: ids, paths and small figures, never frames or models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The labelled rows of one retrain, frozen on disk so that a resumed run sees the same."""
+
+    folder: Path
+    rows: int  # for training
+    holdout_rows: int  # newest rows that neither model has seen
+    digest: str
+
+    @property
+    def training(self) -> Path:
+        return self.folder / "training.parquet"
+
+    @property
+    def holdout(self) -> Path:
+        return self.folder / "holdout.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a search found, and what it cost."""
+
+    params: dict[str, float | int | str | bool]
+    loss: float
+    trials: int
+    failed: int
+    seconds: float  # fitting time of all trials
+    stopped: str  # why the search ended
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one retrain ended. The same window always gives the same outcome."""
+
+    window_id: str
+    version: str | None
+    passed: bool  # the gate let it through and it serves
+    reason: str
+    trials: int
+    seconds: float  # spent on fitting: trials and the final model
+    finished: str  # ISO time by the caller's clock
+
+
+def utc(moment: datetime) -> datetime:
+    """A moment with a timezone; one without is refused rather than guessed at."""
+    if moment.tzinfo is None:
+        raise ValueError(f"a time needs a timezone, got {moment.isoformat()}: add +00:00 for UTC")
+    return moment

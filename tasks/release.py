@@ -1,0 +1,63 @@
+"""Promotion and roll-back, each checked by what the server answers, not by what was asked."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import places
+from tasks.claims import here
+from tasks.server import Served, served
+
+if TYPE_CHECKING:
+    from models.records import Release
+    from tasks.config import Config
+
+PATIENCE = 60.0  # seconds a running server may take to load a new version
+
+
+@task(cache_policy=NO_CACHE)
+def promote(
+    config: Config, version: str, expected: str | None, decision_id: str, why: str, now: datetime
+) -> Release:
+    """Compare-and-set: fails when the champion is no longer the one the gate compared with."""
+    return places.registry(config).promote(
+        version, expected=expected, decision_id=decision_id, who=here(), why=why, now=now
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def await_server(config: Config, version: str, patience: float = PATIENCE) -> Served:
+    """Wait until the running server answers with `version`; no server is an answer of its own."""
+    deadline = time.monotonic() + patience
+    while True:
+        state = served(config)
+        if not state.running or version in (state.version, state.failed):
+            return state
+        if time.monotonic() >= deadline:
+            return state
+        time.sleep(min(0.1, config.serving.poll_seconds))
+
+
+@task(cache_policy=NO_CACHE)
+def roll_back(config: Config, decision_id: str, why: str, who: str, now: datetime) -> Release:
+    """Back to the champion before this one."""
+    return places.registry(config).rollback(decision_id=decision_id, who=who, why=why, now=now)
+
+
+class NotServed(Exception):
+    """The registry moved, but the running server does not answer with the version."""
+
+
+def confirm(state: Served, release: Release) -> None:
+    """Raise NotServed unless the server answers with `release`, or no server runs."""
+    if state.running and state.version != release.version:
+        raise NotServed(
+            f"version {release.version} is champion in the registry, but the server answers with "
+            f"{state.version}: {state.reason or 'it has not loaded it in time'}; look at "
+            "/v2/models/NAME of the server, then restart it"
+        )

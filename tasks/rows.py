@@ -1,0 +1,82 @@
+"""Labelled rows for a retrain: the file's, then the telemetry's, with a fresh part held back.
+
+Rows are ordered by time. Telemetry is read only after the file's last row, so that a file that is
+refreshed with served rows never counts them twice.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from models.data import FileSource, times
+from models.errors import DataFault
+from tasks import places
+
+if TYPE_CHECKING:
+    from models.gate import GateRule
+    from tasks.config import Config
+
+TIME = "__time__"  # event time in UTC; NaT in files without a time column
+HOLDOUT_SHARE = 0.2  # of all rows, at most
+
+
+def labelled(config: Config, now: datetime) -> pd.DataFrame:
+    """Inputs, target and TIME of every row whose label is known at `now`, oldest first."""
+    inputs = [*config.data.columns, config.data.target]
+    file = FileSource(config.data.source, config.data.time).read(after=None)
+    missing = [name for name in inputs if name not in file.columns]
+    if missing:
+        raise DataFault(
+            f"{config.data.source} must hold every column the config names; missing: {missing}: "
+            "correct data.columns or the file"
+        )
+    file[TIME] = (
+        times(file, config.data.time)
+        if config.data.time
+        else pd.Series(pd.NaT, index=file.index, dtype="datetime64[ns, UTC]")
+    )
+    file = file.loc[file[config.data.target].notna(), [*inputs, TIME]]
+    if config.data.time:
+        file = file.loc[file[TIME] <= pd.Timestamp(now)].sort_values(TIME, kind="stable")
+    last = file[TIME].max() if config.data.time and len(file) else None
+    served = served_rows(config, None if last is None else last.to_pydatetime(), now)
+    parts = [part for part in (file, served) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else file.reset_index(drop=True)
+
+
+def served_rows(config: Config, after: datetime | None, now: datetime) -> pd.DataFrame:
+    """Answered rows whose label had come by `now`, in the same columns."""
+    with places.telemetry(config) as store:
+        frame = store.labelled(after=after, before=now, as_of=now)
+    frame = frame.rename(columns={"label": config.data.target, "time": TIME})
+    for name in config.data.columns:
+        if name not in frame.columns:  # a column that no request carried
+            frame[name] = None
+    return frame[[*config.data.columns, config.data.target, TIME]]
+
+
+def hold_back(
+    frame: pd.DataFrame, rule: GateRule, *, timed: bool, unseen_after: datetime | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split into training and holdout rows; neither champion nor challenger learns the holdout.
+
+    With times the newest rows are held back, and of them only those after `unseen_after`, the
+    champion's last training row, are used. Without times a fixed fifth of the rows, chosen by
+    their content, is held back in every generation, so that no model ever trains on it.
+    """
+    limit = min(rule.rows, int(len(frame) * HOLDOUT_SHARE))
+    if timed:
+        training, holdout = frame.iloc[: len(frame) - limit], frame.iloc[len(frame) - limit :]
+        if unseen_after is not None:
+            holdout = holdout[holdout[TIME] > pd.Timestamp(unseen_after)]
+        return training, holdout
+    keys = pd.util.hash_pandas_object(frame.drop(columns=[TIME]).astype(str), index=False)
+    held = (keys % 5 == 0).to_numpy()
+    return frame[~held], frame[held].tail(rule.rows)
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)

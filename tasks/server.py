@@ -1,0 +1,46 @@
+"""What the inference server says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from tasks.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """`version` is the one that answers now; `failed` the last one that could not be loaded."""
+
+    running: bool
+    version: str | None = None
+    failed: str | None = None
+    reason: str = ""
+
+
+def served(config: Config, timeout: float = 2.0) -> Served:
+    """Ask the server of this config; none there, or another model there, is said so."""
+    try:
+        answer = httpx.get(f"{config.server_url}/v2/models/{config.name}", timeout=timeout)
+    except httpx.TransportError:
+        return Served(running=False, reason=f"no server answers at {config.server_url}")
+    if answer.status_code == 404:
+        return Served(
+            running=False,
+            reason=f"the server at {config.server_url} serves another model than {config.name}",
+        )
+    try:
+        body = answer.json()
+    except ValueError:
+        return Served(running=False, reason=f"{config.server_url} is not an everfit server")
+    versions = body.get("versions") or []
+    parameters = body.get("parameters") or {}
+    return Served(
+        running=True,
+        version=str(versions[0]) if versions else None,
+        failed=parameters.get("failed_version"),
+        reason=parameters.get("failure", ""),
+    )

@@ -1,0 +1,161 @@
+"""The search: the controller proposes, Prefect tasks try, finished trials survive a crash."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from models.controller import Controller
+from models.records import Params, Trial
+from models.search import best
+from tasks import artifacts, places
+from tasks.lineage import CONTROLLER
+from tasks.records import Snapshot, Tuned
+from tasks.rows import TIME
+
+if TYPE_CHECKING:
+    from tasks.config import Config
+
+TRIALS = "trials.jsonl"
+
+
+@task(cache_policy=NO_CACHE, task_run_name="trial-{number}")
+def trial(config: Config, snapshot: Snapshot, params: Params, number: int) -> Trial:
+    """Fit one configuration and score it on the newest training rows. A fault is a failed trial."""
+    from models.training import evaluate_trial
+
+    train, valid = _split(config, snapshot)
+    return evaluate_trial(
+        train,
+        valid,
+        places.schema(config),
+        params,
+        number=number,
+        seed=config.train.seed + number,
+        objective=config.train.objective,
+        trainer=config.train.trainer,
+        seconds=config.train.seconds,
+    )
+
+
+def tune(config: Config, snapshot: Snapshot) -> Tuned:
+    """Search until the budget is spent or the controller stops by itself.
+
+    Trials go in batches of `train.parallel`, told in the order of their numbers, so that the same
+    seed gives the same trials whichever thread is quicker. Called inside the retrain flow.
+    """
+    controller, warm = _controller(config)
+    journal = snapshot.folder / TRIALS
+    trials = _replay(journal, controller)
+    budget = config.train.warm_trials if warm else config.train.trials
+    progress = _progress(config, budget)
+    started = time.monotonic()
+    while not (stopped := _stopped(config, controller, trials, budget, started)):
+        batch = [
+            (len(trials) + i, controller.ask(pending=i))
+            for i in range(min(config.train.parallel, budget - len(trials)))
+        ]
+        futures = [trial.submit(config, snapshot, params, number) for number, params in batch]
+        for future in futures:
+            finished = future.result()
+            controller.tell(finished)
+            trials.append(finished)
+            _append(journal, finished)
+        update_progress_artifact(progress, progress=100.0 * len(trials) / budget)
+    update_progress_artifact(progress, progress=100.0)
+    artifacts.trials_table(config.name, trials, stopped)
+    (snapshot.folder / CONTROLLER).write_text(json.dumps(controller.state_dict()), encoding="utf-8")
+    chosen = best(trials)
+    assert chosen.loss is not None
+    return Tuned(
+        params=dict(chosen.params),
+        loss=chosen.loss,
+        trials=len(trials),
+        failed=sum(t.status == "failed" for t in trials),
+        seconds=sum(t.seconds for t in trials),
+        stopped=stopped,
+    )
+
+
+def _controller(config: Config) -> tuple[Controller, bool]:
+    """A controller that starts from what earlier retrains learnt, if there were any."""
+    from models import families
+
+    space = families.space(config.train.families, config.train.trainer)
+    space = space.override(config.train.space)
+    registry = places.registry(config)
+    for release in registry.versions():
+        path = registry.fetch_file(release.version, CONTROLLER, places.champion_folder(config))
+        if path is not None:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            return Controller.warm(space, state, seed=config.train.seed), True
+    defaults = families.defaults(config.train.families, config.train.trainer)
+    return Controller(space, seed=config.train.seed, known_good=defaults), False
+
+
+def _stopped(
+    config: Config, controller: Controller, trials: Sequence[Trial], budget: int, started: float
+) -> str:
+    if len(trials) >= budget:
+        return f"all {budget} trials spent"
+    if time.monotonic() - started >= config.train.seconds and trials:
+        return f"the {config.train.seconds:g} s for the search are spent"
+    return controller.done() or ""
+
+
+def _split(config: Config, snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Newest rows to score on; before them a sample of all earlier rows to fit on."""
+    frame = pd.read_parquet(snapshot.training)
+    train = config.train
+    if not config.data.time:  # no order in time: any rows will do
+        frame = frame.sample(frac=1.0, random_state=train.seed)
+    scored = min(int(len(frame) * train.validation), max(train.trial_rows // 2, 1))
+    earlier, newest = frame.iloc[: len(frame) - scored], frame.iloc[len(frame) - scored :]
+    if len(earlier) > train.trial_rows:
+        earlier = earlier.sample(train.trial_rows, random_state=train.seed).sort_index()
+    return earlier.drop(columns=[TIME]), newest.drop(columns=[TIME])
+
+
+def _replay(journal: Path, controller: Controller) -> list[Trial]:
+    """Trials that an interrupted run had finished; a half-written last line is dropped."""
+    trials: list[Trial] = []
+    if not journal.exists():
+        return trials
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        try:
+            known = Trial(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            break
+        controller.tell(known)
+        trials.append(known)
+    journal.write_text("".join(_line(t) for t in trials), encoding="utf-8")
+    return trials
+
+
+def _append(journal: Path, finished: Trial) -> None:
+    with journal.open("a", encoding="utf-8") as file:
+        file.write(_line(finished))
+
+
+def _line(finished: Trial) -> str:
+    return json.dumps(asdict(finished)) + "\n"
+
+
+def _progress(config: Config, budget: int) -> UUID:
+    artifact = create_progress_artifact(
+        progress=0.0,
+        key=artifacts.key(config.name, "tuning"),
+        description=f"tuning: up to {budget} trials or {config.train.seconds:g} s",
+    )
+    assert isinstance(artifact, UUID)
+    return artifact
