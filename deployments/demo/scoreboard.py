@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A ratio with its bootstrap interval; all None when the ratio has no meaning (see `reason`)."""
+    """A ratio with its bootstrap interval; None where it has no meaning (`reason` says why)."""
 
     value: float | None
     low: float | None = None
@@ -125,7 +125,7 @@ class Scoreboard:
     def _all(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         if not self._day or not sum(map(len, self._day)):
             empty = np.zeros(0)
-            return empty.astype(int), empty, {name: empty for name in NAMES}
+            return empty.astype(int), empty, dict.fromkeys(NAMES, empty)
         return (
             np.concatenate(self._day),
             np.concatenate(self._y),

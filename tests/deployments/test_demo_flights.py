@@ -15,7 +15,9 @@ from models.errors import DataFault
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def flight(local="2013-01-05 10:30", arrives=1200, delay=0.0, dest="BOS", origin="JFK", number=1):
+def flight(
+    local="2013-01-05 10:30", arrives=1200, *, delay=0.0, dest="BOS", origin="JFK", number=1
+):
     due = datetime.fromisoformat(local).replace(tzinfo=NEW_YORK)
     hour = due.replace(minute=0).astimezone(fl.UTC)
     return {

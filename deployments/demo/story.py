@@ -1,0 +1,163 @@
+"""What happened in a replay, in records that the report and the JSON file are written from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from deployments.demo.scoreboard import EVERFIT, FROZEN, METRICS, NAMES, WEEKLY, Table, Week
+from monitoring.records import Decision, Kind, Signal, to_dict
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One daily check: what was measured and what was decided."""
+
+    day: int  # replayed day, 0 is the first
+    time: datetime
+    window_id: str
+    version: str
+    action: str
+    rule: str
+    reasons: tuple[str, ...]
+    mmd_p_value: float | None = None
+    drifted_share: float | None = None  # of the columns, in [0, 1]
+    report: str | None = None  # the Evidently page, relative to the report, if one was drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """One retrain that a check started, and how it ended."""
+
+    number: int  # 1 is the first
+    day: int
+    time: datetime
+    window_id: str
+    rule: str
+    reasons: tuple[str, ...]
+    passed: bool  # the gate let it through, and it serves
+    verdict: str
+    version: str | None
+    seconds: float  # of training: all trials and the final fit
+    trials: int
+    gain: float | None = None  # log loss per row that the challenger saves, on the gate's rows
+    low: float | None = None
+    high: float | None = None
+    gate_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A whole replay."""
+
+    start: datetime  # first replayed moment
+    days: int
+    first_rows: int  # the first champion learnt from so many
+    first_days: int
+    requests: int
+    rows: int  # answered
+    unlabelled: int  # answered, and never labelled: cancelled or diverted
+    weeks: tuple[Week, ...]
+    checks: tuple[Check, ...]
+    retrains: tuple[Retrain, ...]
+    table: Table
+    weekly_retrains: int
+    training_seconds: Mapping[str, float]  # after the first champion's, by name
+    wall_seconds: float
+    p_value_limit: float
+    share_limit: float
+    headline: tuple[str, ...] = field(default=())
+
+    @property
+    def retrain_share(self) -> float | None:
+        """everfit's retrains over weekly's; refused ones count, since they cost as much."""
+        return len(self.retrains) / self.weekly_retrains if self.weekly_retrains else None
+
+
+def drift_figures(items: tuple[Signal, ...]) -> tuple[float | None, float | None]:
+    """The MMD p-value and the share of drifted columns among a check's signals."""
+    drift = [s for s in items if s.kind is Kind.DRIFT and s.breached is not None]
+    p_value = next((s.p_value for s in drift if s.p_value is not None), None)
+    share = next((s.value for s in drift if s.p_value is None), None)
+    return p_value, share
+
+
+def check_of(decision: Decision, day: int, folder: Path) -> Check:
+    """A decision as one line of the story; the report's path is made relative to `folder`."""
+    p_value, share = drift_figures(decision.signals.items)
+    page = Path(decision.signals.report) if decision.signals.report else None
+    if page is not None:
+        page = Path(os.path.relpath(page, folder))
+    return Check(
+        day=day,
+        time=decision.time,
+        window_id=decision.window_id,
+        version=decision.signals.window.version,
+        action=decision.action.value,
+        rule=decision.rule,
+        reasons=decision.reasons,
+        mmd_p_value=p_value,
+        drifted_share=share,
+        report=page.as_posix() if page is not None else None,
+    )
+
+
+def to_json(story: Story) -> dict[str, Any]:
+    """The final table with stable keys, and everything it rests on.
+
+    `table[name]` has log_loss, roc_auc, error, retrains and training_seconds for frozen, weekly and
+    everfit; `differences` their paired intervals; `headline.gain_share` the share of weekly's
+    log-loss gain over frozen that everfit has, `headline.retrain_share` everfit's retrains over
+    weekly's; `retrains`, `checks` and `weeks` are the lines behind them.
+    """
+    retrains = {FROZEN: 0, WEEKLY: story.weekly_retrains, EVERFIT: len(story.retrains)}
+    share = story.table.gain_share
+    return {
+        "schema": 1,
+        "replayed": {
+            "start": story.start.isoformat(),
+            "days": story.days,
+            "weeks": len(story.weeks),
+            "requests": story.requests,
+            "rows": story.rows,
+            "rows_scored": story.table.rows,
+            "rows_never_labelled": story.unlabelled,
+            "late_share": story.table.late,
+        },
+        "table": {
+            name: {
+                **{metric: story.table.metrics[name][metric] for metric in METRICS},
+                "retrains": retrains[name],
+                "training_seconds": round(story.training_seconds[name], 2),
+            }
+            for name in NAMES
+        },
+        "differences": [to_dict(d) for d in story.table.differences],
+        "headline": {
+            "gain_share": share.value,
+            "gain_share_low": share.low,
+            "gain_share_high": share.high,
+            "retrain_share": story.retrain_share,
+            "words": list(story.headline),
+        },
+        "retrains": [to_dict(r) for r in story.retrains],
+        "weeks": [to_dict(w) for w in story.weeks],
+        "checks": [to_dict(c) for c in story.checks],
+        "interval": {
+            "confidence": story.table.confidence,
+            "resamples": story.table.resamples,
+            "block": "day",
+        },
+        "wall_seconds": round(story.wall_seconds, 1),
+    }
+
+
+def write_json(story: Story, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(to_json(story), indent=2) + "\n", encoding="utf-8")
+    return path
