@@ -11,3 +11,7 @@ class WindowFault(MonitoringError):
 
 class StoreFault(MonitoringError):
     """The telemetry store refused or cannot be reached."""
+
+
+class RecordFault(StoreFault):
+    """A record that the store cannot hold as it is: the sender's fault, not the store's."""

@@ -1,0 +1,106 @@
+"""The tables of the telemetry store, one store per model; portable between SQLite and PostgreSQL.
+
+Times are whole microseconds since 1970 in UTC, so that they compare and index as integers.
+Features, probabilities, label values and records are JSON text: exact types survive (1, 1.0, true
+and "1" stay four different texts) and a new feature needs no migration.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+VERSION = 1  # of this layout; a store of another version is refused, never guessed at
+
+metadata = MetaData()
+
+layout = Table(
+    "everfit_layout",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("version", String, nullable=False),
+    Column("features", Text, nullable=False),
+    Column("probabilities", Text, nullable=False),
+    Column("latency_ms", Double, nullable=False),
+    Index("ix_predictions_time", "time", "id"),  # windows, and one order for equal times
+)
+
+# No foreign key: a label may come before its prediction.
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("arrived", BigInteger, nullable=False),
+    Column("source", String, nullable=False),
+    Index("ix_labels_arrived", "arrived"),
+    sqlite_with_rowid=False,  # short rows, always looked up by id: one tree instead of two
+)
+
+# What contradicted a label. The same contradiction sent again is the same row.
+label_conflicts = Table(
+    "label_conflicts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("arrived", BigInteger, nullable=False),
+    Column("source", String, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("window_id", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("action", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_decisions_time", "time"),
+)
+
+policy_states = Table(
+    "policy_states",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("window_id", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("state", String, nullable=False),  # running, done or failed
+    Column("owner", String, nullable=False),
+    Column("started", BigInteger, nullable=False),  # of the present attempt
+    Column("updated", BigInteger, nullable=False),
+    Column("stage", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("result", Text),
+    Column("error", Text, nullable=False),
+    # The database itself refuses a second running retrain of one model.
+    Index(
+        "ux_claims_one_running",
+        "model",
+        unique=True,
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+)
