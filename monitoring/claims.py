@@ -1,0 +1,299 @@
+"""Claims: a window retrains once, one retrain at a time, and a dead claimant is taken over.
+
+A claim is a row. Whoever writes it first owns the window; the others are told so. Nothing needs
+cleaning up after `kill -9`: the row names its process, and the next claimant sees that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import URL, Connection, Engine, insert, select, update
+
+from monitoring.errors import StoreFault
+from monitoring.storage import Database, from_json, from_micros, micros, to_json
+from monitoring.tables import claims
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claimant is told.
+
+    - new: the window is yours, nobody has had it before
+    - resumed: yours; an earlier attempt failed or died at `stage`
+    - done: it was finished earlier, `result` is what came of it
+    - busy: `window_id` is being retrained by `owner`, who lives; it may be another window than the
+      one asked for, since a model retrains once at a time
+    """
+
+    status: Literal["new", "resumed", "done", "busy"]
+    window_id: str
+    model: str
+    stage: str
+    owner: str
+    started: datetime  # of the present attempt
+    updated: datetime
+    attempts: int
+    result: dict[str, Any] | None = None
+    error: str = ""  # of the attempt before, or why it counts as dead
+
+    @property
+    def mine(self) -> bool:
+        """True when the claimant is to do the work."""
+        return self.status in ("new", "resumed")
+
+
+class Claims:
+    """The claims of a telemetry store; `target` is its URL, or the engine of an open store.
+
+    `foreign_lease` says how long an owner on another host may stay silent (no `advance`) before it
+    counts as dead, since its process cannot be looked at from here. Raises StoreFault.
+    """
+
+    def __init__(
+        self,
+        target: str | URL | Engine,
+        *,
+        foreign_lease: timedelta = timedelta(hours=6),
+    ) -> None:
+        self.database = Database(target)
+        self.foreign_lease = foreign_lease
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that were opened here; a given engine stays open."""
+        self.database.close()
+
+    def claim(self, window_id: str, owner: str, now: datetime, *, model: str = "") -> Claim:
+        """Ask for a window. Of any number of processes that ask at once, one is answered 'new'.
+
+        `owner` comes from `owner_id()`. The same owner asking again is a retry: 'resumed'.
+        """
+        at = micros(now, "the time of a claim")
+        with self.database.write() as connection:
+            row = _row(connection, window_id)
+            if row is not None and row.state == "done":
+                return _told("done", row)
+            error = row.error if row is not None else ""
+            for holder in _running(connection, row.model if row is not None else model):
+                mine = holder.window_id == window_id and holder.owner == owner
+                if not mine and self._lives(holder, now):
+                    return _told("busy", holder)
+                gone = _gone(holder)
+                _set(connection, holder, state="failed", error=gone)
+                if holder.window_id == window_id:
+                    error = gone
+            taken = {
+                "state": "running",
+                "owner": owner,
+                "started": at,
+                "updated": at,
+                "error": error,
+            }
+            if row is None:
+                first = {"window_id": window_id, "model": model, "stage": "", "attempts": 1}
+                connection.execute(insert(claims), first | taken)
+            else:
+                _set(
+                    connection,
+                    _row(connection, window_id),
+                    **taken,
+                    attempts=row.attempts + 1,
+                )
+            return _told("new" if row is None else "resumed", _row(connection, window_id))
+
+    def advance(
+        self, window_id: str, stage: str, now: datetime, *, owner: str | None = None
+    ) -> None:
+        """Note how far the running retrain has come; this also renews a lease.
+
+        With `owner`, a claimant that was taken over in the meantime is told so by a StoreFault,
+        here and in `finish` and `fail`.
+        """
+        self._change(window_id, owner, stage=stage, updated=micros(now, "the time of a stage"))
+
+    def finish(
+        self,
+        window_id: str,
+        result: Mapping[str, Any],
+        now: datetime,
+        *,
+        owner: str | None = None,
+    ) -> None:
+        """The window is done for good; every later claim of it is answered with `result`.
+
+        Finishing again with the same result changes nothing.
+        """
+        body = to_json(result, f"the result of {window_id}")
+        with self.database.read() as connection:
+            row = _row(connection, window_id)
+        if row is not None and row.state == "done" and row.result == body:
+            return
+        at = micros(now, "the time of a result")
+        self._change(
+            window_id, owner, state="done", stage="done", result=body, updated=at, error=""
+        )
+
+    def fail(self, window_id: str, error: str, now: datetime, *, owner: str | None = None) -> None:
+        """The attempt failed; the window may be claimed again."""
+        at = micros(now, "the time of a failure")
+        self._change(window_id, owner, state="failed", error=error, updated=at)
+
+    def running(self, model: str = "", *, now: datetime | None = None) -> Claim | None:
+        """The model's running retrain whose owner lives, or None.
+
+        `now` is what the lease of an owner on another host is held against; without it such an
+        owner counts as living.
+        """
+        return next((c for c in self._open(model, now) if c.status == "busy"), None)
+
+    def interrupted(self, model: str = "", *, now: datetime | None = None) -> Claim | None:
+        """The model's retrain whose owner died, as a claim would find it; None if there is none."""
+        return next((c for c in self._open(model, now) if c.status == "resumed"), None)
+
+    def get(self, window_id: str, *, now: datetime | None = None) -> Claim | None:
+        """What a new claimant of this window would be told, without claiming; None if 'new'."""
+        with self.database.read() as connection:
+            row = _row(connection, window_id)
+        if row is None:
+            return None
+        if row.state == "done":
+            return _told("done", row)
+        busy = row.state == "running" and self._lives(row, now)
+        return _told("busy" if busy else "resumed", row)
+
+    def _open(self, model: str, now: datetime | None) -> list[Claim]:
+        with self.database.read() as connection:
+            rows = _running(connection, model)
+        return [_told("busy" if self._lives(row, now) else "resumed", row) for row in rows]
+
+    def _lives(self, row: Any, now: datetime | None) -> bool:
+        alive = owner_alive(row.owner)
+        if alive is None:
+            return now is None or now - from_micros(row.updated) <= self.foreign_lease
+        return alive
+
+    def _change(self, window_id: str, owner: str | None, **values: Any) -> None:
+        statement = update(claims).where(
+            claims.c.window_id == window_id, claims.c.state == "running"
+        )
+        if owner is not None:
+            statement = statement.where(claims.c.owner == owner)
+        with self.database.write() as connection:
+            if connection.execute(statement.values(**values)).rowcount:
+                return
+            row = _row(connection, window_id)
+        found = "no claim" if row is None else f"a claim that is {row.state}, of {row.owner}"
+        raise StoreFault(
+            f"only the owner of a running claim may change it; window {window_id} has {found}, "
+            f"asked by {owner or 'its claimant'}: claim it first, and stop if another has it"
+        )
+
+
+def owner_id(token: str = "") -> str:
+    """This process as an owner: host:pid:start time, and `token` to tell its threads apart.
+
+    >>> owner_alive(owner_id())
+    True
+    """
+    pid = os.getpid()
+    parts = [socket.gethostname(), str(pid), process_start(pid) or ""]
+    return ":".join([*parts, token] if token else parts)
+
+
+def owner_alive(owner: str) -> bool | None:
+    """Whether the owner's process lives; None when it is of another host and cannot be seen.
+
+    A process that was killed and not yet waited for is dead, and so is an owner whose process id
+    now belongs to a process that started at another time.
+    """
+    try:
+        host, pid, start, *_ = owner.split(":", 3)
+        number = int(pid)
+    except ValueError:
+        raise StoreFault(f"an owner is host:pid:start, got {owner!r}: use owner_id()") from None
+    if host != socket.gethostname():
+        return None
+    return process_start(number) == start
+
+
+def process_start(pid: int, proc: Path = Path("/proc")) -> str | None:
+    """When a process started, as text that no other process of that id shares; None if it is dead.
+
+    On Linux the clock ticks of /proc/PID/stat and the boot they count from (proc(5), field 22).
+    Elsewhere only whether it lives is known, and the text is empty.
+    """
+    if not (proc / "self" / "stat").exists():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return ""
+        return ""
+    try:
+        stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold anything
+    if fields[0] in ("Z", "X", "x"):
+        return None
+    try:
+        boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except OSError:
+        boot = ""  # some containers hide it: the ticks alone must do
+    return f"{fields[19]}@{boot}"
+
+
+def _row(connection: Connection, window_id: str) -> Any:
+    return connection.execute(select(claims).where(claims.c.window_id == window_id)).one_or_none()
+
+
+def _running(connection: Connection, model: str) -> list[Any]:
+    statement = select(claims).where(claims.c.model == model, claims.c.state == "running")
+    return list(connection.execute(statement).all())
+
+
+def _set(connection: Connection, seen: Any, **values: Any) -> None:
+    """Change a row only if it is still as it was seen."""
+    same = (
+        claims.c.window_id == seen.window_id,
+        claims.c.state == seen.state,
+        claims.c.owner == seen.owner,
+        claims.c.attempts == seen.attempts,
+    )
+    changed = connection.execute(update(claims).where(*same).values(**values)).rowcount
+    if changed != 1:
+        raise StoreFault(
+            f"the claim of window {seen.window_id} changed hands while it was read: claim again"
+        )
+
+
+def _gone(row: Any) -> str:
+    return f"its owner {row.owner} is gone since stage {row.stage or 'start'!r}"
+
+
+def _told(status: Literal["new", "resumed", "done", "busy"], row: Any) -> Claim:
+    return Claim(
+        status=status,
+        window_id=row.window_id,
+        model=row.model,
+        stage=row.stage,
+        owner=row.owner,
+        started=from_micros(row.started),
+        updated=from_micros(row.updated),
+        attempts=row.attempts,
+        result=None if row.result is None else dict(from_json(row.result)),
+        error=row.error,
+    )
