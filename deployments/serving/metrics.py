@@ -1,0 +1,140 @@
+"""What the server counts, in Prometheus' text format.
+
+With several workers each keeps its own figures; `PROMETHEUS_MULTIPROC_DIR`, set by
+`deployments.serving.run`, adds them up at `/metrics`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """One set for each application."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._seconds = Histogram(
+            "everfit_request_seconds",
+            "Time from a request's first byte to its answer.",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._requests = Counter(
+            "everfit_requests", "Requests by status.", ["endpoint", "status"], registry=registry
+        )
+        self._rows = Counter(
+            "everfit_predictions", "Answered rows.", ["version"], registry=registry
+        )
+        self._unknown = Counter(
+            "everfit_unknown_categories",
+            "Category values the model was not trained with.",
+            ["column"],
+            registry=registry,
+        )
+        self._ignored = Counter(
+            "everfit_ignored_columns",
+            "Columns sent that the model doesn't know, once a request.",
+            registry=registry,
+        )
+        self._labels = Counter("everfit_labels", "Labels by result.", ["result"], registry=registry)
+        self._version = Gauge(
+            "everfit_serving_version",
+            "1 for the version that answers.",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._swaps = Counter("everfit_swaps", "Versions that took over.", registry=registry)
+        self._load_failures = Counter(
+            "everfit_load_failures",
+            "Versions that could not be loaded or failed their own example.",
+            ["version"],
+            registry=registry,
+        )
+        self._registry_failures = Counter(
+            "everfit_registry_failures", "Looks at a registry that failed.", registry=registry
+        )
+        self._registry_seen = Gauge(
+            "everfit_registry_seen_timestamp_seconds",
+            "When the registry last answered.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._written = Counter(
+            "everfit_telemetry_written_rows", "Rows in the telemetry store.", registry=registry
+        )
+        self._dropped = Counter(
+            "everfit_telemetry_dropped_rows",
+            "Answered rows that never reached the telemetry store.",
+            registry=registry,
+        )
+        self._store_failures = Counter(
+            "everfit_telemetry_store_failures", "Writes the store refused.", registry=registry
+        )
+        self._pending = Gauge(
+            "everfit_telemetry_pending_rows",
+            "Rows on their way to the telemetry store.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+    def answered(self, endpoint: str, status: int, seconds: float) -> None:
+        self._requests.labels(endpoint, str(status)).inc()
+        self._seconds.labels(endpoint).observe(seconds)
+
+    def predicted(self, version: str, rows: int, unknown: Mapping[str, int], ignored: int) -> None:
+        self._rows.labels(version).inc(rows)
+        for column, number in unknown.items():
+            self._unknown.labels(column).inc(number)
+        if ignored:
+            self._ignored.inc(ignored)
+
+    def labelled(self, results: Mapping[str, int]) -> None:
+        for result, number in results.items():
+            self._labels.labels(result).inc(number)
+
+    def swapped(self, version: str, old: str | None) -> None:
+        if old is not None:
+            self._version.labels(old).set(0)
+        self._version.labels(version).set(1)
+        self._swaps.inc()
+
+    def load_failed(self, version: str) -> None:
+        self._load_failures.labels(version).inc()
+
+    def registry_failed(self) -> None:
+        self._registry_failures.inc()
+
+    def registry_seen(self) -> None:
+        self._registry_seen.set(time.time())
+
+    def written(self, rows: int) -> None:
+        self._written.inc(rows)
+
+    def dropped(self, rows: int) -> None:
+        self._dropped.inc(rows)
+
+    def store_failed(self) -> None:
+        self._store_failures.inc()
+
+    def pending(self, rows: int) -> None:
+        self._pending.set(rows)
+
+    def text(self) -> bytes:
+        """All figures, over all workers where there are several."""
+        registry = self._registry
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

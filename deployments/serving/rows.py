@@ -1,0 +1,278 @@
+"""Rows as both protocols hand them over, and the check that a model can read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+from uuid import uuid4
+
+import numpy as np
+
+from deployments.serving.errors import RequestFault
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)  # models see numbers as float32
+_ID_LENGTH = 128
+_YEARS = range(1700, 2262)  # what the telemetry store's frames can hold
+
+# What pandas reads as missing in a CSV file, so that both ways of serving a model agree.
+_MISSING_TEXT = frozenset(
+    [
+        *("", "nan", "-nan", "NaN", "-NaN", "n/a", "N/A", "NA", "<NA>", "null", "NULL", "None"),
+        *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    ]
+)
+
+
+class Column(Protocol):
+    """A column of a model's schema."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal["number", "category"]: ...
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one request asks about, by column, before anything is checked.
+
+    `text`: the values came as text (CSV) and are still to be read as numbers where the schema
+    wants them. `positional`: the rows had no column names; `columns` is then empty and `rows` holds
+    them in the schema's order.
+    """
+
+    columns: dict[str, list[Any]]
+    count: int
+    ids: Sequence[str] | None = None
+    times: Sequence[str] | None = None
+    text: bool = False
+    positional: list[list[Any]] | None = None
+
+
+@dataclass(slots=True)
+class Checked:
+    """Rows that the model can read: numbers as float64 arrays (NaN: missing), categories as lists
+    (None: missing), and what has to be counted."""
+
+    inputs: dict[str, Any]
+    features: dict[str, list[Any]]  # as received, for the telemetry store
+    ids: list[str]
+    times: list[datetime] | None  # None: the request's own time
+    ignored: list[str] = field(default_factory=list)
+
+
+def check(rows: Rows, schema: Sequence[Column], time_column: str | None) -> Checked:
+    """The rows against the model's schema.
+
+    Columns that the model doesn't know are ignored, as MLflow's own scoring does, and are named in
+    the answer: since every column of the model must be there, a misspelt name is still refused.
+    Raises RequestFault 400 that names the column and the row.
+    """
+    if rows.positional is not None:
+        rows.columns = _named(rows.positional, schema)
+    _check_columns(rows, schema)
+    inputs: dict[str, Any] = {}
+    features: dict[str, list[Any]] = {}
+    for column in schema:
+        values = rows.columns[column.name]
+        read = _numbers if column.kind == "number" else _categories
+        inputs[column.name], features[column.name] = read(column.name, values, rows.text)
+    known = {column.name for column in schema}
+    return Checked(
+        inputs=inputs,
+        features=features,
+        ids=_ids(rows.ids, rows.count),
+        times=_times(rows, time_column),
+        ignored=[name for name in rows.columns if name not in known and name != time_column],
+    )
+
+
+def _named(rows: list[list[Any]], schema: Sequence[Column]) -> dict[str, list[Any]]:
+    for number, row in enumerate(rows):
+        if len(row) != len(schema):
+            raise RequestFault(
+                400,
+                f"row {number}",
+                f"a row without column names has the model's {len(schema)} values in order",
+                "send every column, or send names: dataframe_split",
+                received=len(row),
+            )
+    return {column.name: [row[i] for row in rows] for i, column in enumerate(schema)}
+
+
+def _check_columns(rows: Rows, schema: Sequence[Column]) -> None:
+    missing = [column.name for column in schema if column.name not in rows.columns]
+    if missing:
+        shown = ", ".join(repr(name) for name in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise RequestFault(
+            400,
+            f"column {shown}{more}",
+            "every column of the model is required",
+            "add it; null is a missing value",
+            received=list(rows.columns),
+        )
+    for name, values in rows.columns.items():
+        if len(values) != rows.count:
+            raise RequestFault(
+                400,
+                f"column {name!r}",
+                f"every column has as many values as there are rows, {rows.count}",
+                "make the columns equally long",
+                received=len(values),
+            )
+
+
+def _numbers(name: str, values: list[Any], text: bool) -> tuple[np.ndarray, list[Any]]:
+    if text:
+        values = [_number_from_text(name, row, value) for row, value in enumerate(values)]
+    if not set(map(type, values)) <= {int, float, bool, type(None)}:
+        _refuse(name, values, lambda v: isinstance(v, int | float | None), "a number or null")
+    try:
+        array = np.array(values, dtype=np.float64)  # None becomes NaN
+    except OverflowError:  # an integer beyond float64
+        array = np.array([math.inf if _is_huge(v) else 0.0 for v in values])
+    if (np.abs(array) > _FLOAT32_MAX).any():
+        row = int(np.argmax(np.abs(array) > _FLOAT32_MAX))
+        raise RequestFault(
+            400,
+            f"column {name!r}, row {row}",
+            f"a number is finite and at most {_FLOAT32_MAX:.3g} in size",
+            "send null for a missing value",
+            received=values[row],
+        )
+    if np.isnan(array).any():
+        values = [
+            None if missing else v for v, missing in zip(values, np.isnan(array), strict=True)
+        ]
+    return array, values
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > _FLOAT32_MAX
+
+
+def _number_from_text(name: str, row: int, value: str) -> float | None:
+    value = value.strip()
+    if value in _MISSING_TEXT:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        if value.lower() in ("true", "false"):
+            return float(value.lower() == "true")
+        raise RequestFault(
+            400,
+            f"column {name!r}, row {row}",
+            "a number or an empty field is required",
+            "correct the value",
+            received=value,
+        ) from None
+
+
+def _categories(name: str, values: list[Any], text: bool) -> tuple[list[Any], list[Any]]:
+    if text:
+        values = [None if value in _MISSING_TEXT else value for value in values]
+    types = set(map(type, values))
+    if not types <= {str, int, float, bool, type(None)}:
+        _refuse(name, values, lambda v: isinstance(v, str | int | float | None), "a text or null")
+    if float in types:
+        values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
+        if any(isinstance(v, float) and math.isinf(v) for v in values):
+            _refuse(name, values, lambda v: v not in (math.inf, -math.inf), "finite or null")
+    return values, values
+
+
+def _refuse(name: str, values: list[Any], fits: Callable[[Any], bool], rule: str) -> None:
+    row = next(row for row, value in enumerate(values) if not fits(value))
+    raise RequestFault(
+        400,
+        f"column {name!r}, row {row}",
+        f"a value of this column is {rule}",
+        "correct the value",
+        received=values[row],
+    )
+
+
+def _ids(given: Sequence[str] | None, count: int) -> list[str]:
+    if given is None:
+        return [uuid4().hex for _ in range(count)]
+    _check_length("ids", given, count)
+    for row, value in enumerate(given):
+        check_id(value, f"ids[{row}]")
+    if len(set(given)) != count:
+        seen: set[str] = set()
+        twice = next(value for value in given if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+        raise RequestFault(
+            400, "ids", "ids are unique within a request", "give each row its own", received=twice
+        )
+    return list(given)
+
+
+def check_id(value: str, where: str) -> None:
+    """Raises RequestFault 400 unless 1 to 128 characters, all printable."""
+    if not 0 < len(value) <= _ID_LENGTH or not value.isprintable():
+        raise RequestFault(
+            400,
+            where,
+            f"an id has 1 to {_ID_LENGTH} printable characters",
+            "shorten it, or leave ids out and use those in the answer",
+            received=value,
+        )
+
+
+def _check_length(name: str, given: Collection[Any], count: int) -> None:
+    if len(given) != count:
+        raise RequestFault(
+            400,
+            name,
+            f"one for each of the {count} rows is required",
+            f"send as many {name} as rows, or none",
+            received=len(given),
+        )
+
+
+def _times(rows: Rows, time_column: str | None) -> list[datetime] | None:
+    column = rows.columns.get(time_column) if time_column else None
+    if rows.times is not None and column is not None:
+        raise RequestFault(
+            400,
+            "times",
+            f"event times come once: as `times` or as column {time_column!r}",
+            "leave one of them out",
+            received="both",
+        )
+    given = rows.times if rows.times is not None else column
+    if given is None:
+        return None
+    name = "times" if column is None else f"column {time_column!r}"
+    _check_length(name, given, rows.count)
+    return [parse_time(value, f"{name}, row {row}") for row, value in enumerate(given)]
+
+
+def parse_time(value: Any, where: str) -> datetime:
+    """An ISO 8601 time in UTC; one without a zone is taken as UTC.
+
+    >>> parse_time("2013-01-01T05:00:00-05:00", "time").isoformat()
+    '2013-01-01T10:00:00+00:00'
+
+    Raises RequestFault 400.
+    """
+    try:
+        time = datetime.fromisoformat(value)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if time.year in _YEARS:
+            return time
+        raise ValueError(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RequestFault(
+            400,
+            where,
+            f"a time is written as ISO 8601, years {_YEARS.start} to {_YEARS.stop - 1}",
+            "send for instance 2013-01-01T05:00:00Z",
+            received=value,
+        ) from None

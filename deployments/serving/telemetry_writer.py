@@ -1,0 +1,194 @@
+"""Answered rows on their way to the telemetry store, off the path of the request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from monitoring.errors import RecordFault, StoreFault
+from monitoring.records import Prediction
+
+log = logging.getLogger(__name__)
+
+_BATCH_ROWS = (
+    5_000  # at most so many rows in one transaction, so that no write holds the store long
+)
+_LONGEST_WAIT = 30.0  # seconds between tries while the store is down
+
+
+class Sink(Protocol):
+    """The part of `TelemetryStore` that takes predictions."""
+
+    def record(self, predictions: Sequence[Prediction]) -> Any: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Served:
+    """One answered request, kept by column until it is written."""
+
+    ids: list[str]
+    times: Sequence[datetime]
+    version: str
+    features: Mapping[str, Sequence[Any]]
+    probabilities: np.ndarray  # (n, k)
+    latency_ms: float
+
+    def predictions(self) -> Iterator[Prediction]:
+        """One record for each row."""
+        names = list(self.features)
+        for id_, when, values, row in zip(
+            self.ids,
+            self.times,
+            zip(*self.features.values(), strict=True),
+            self.probabilities.tolist(),
+            strict=True,
+        ):
+            yield Prediction(
+                id=id_,
+                time=when,
+                version=self.version,
+                features=dict(zip(names, values, strict=True)),
+                probabilities=tuple(row),
+                latency_ms=self.latency_ms,
+            )
+
+
+class Observer(Protocol):
+    """Who counts: `deployments.serving.metrics.Metrics`."""
+
+    def written(self, rows: int) -> None: ...
+    def dropped(self, rows: int) -> None: ...
+    def store_failed(self) -> None: ...
+    def pending(self, rows: int) -> None: ...
+
+
+class TelemetryWriter:
+    """A bounded queue and the thread that empties it every `flush_seconds`.
+
+    While the store is down, rows are held up to `maximum_rows` and tried again with growing pauses;
+    rows offered beyond the bound are dropped and counted, never the request. A killed process
+    loses at most the rows of the last `flush_seconds`. Rows that are at fault themselves
+    (RecordFault) are dropped and counted, so that they don't block those behind them.
+    """
+
+    def __init__(
+        self,
+        store: Sink,
+        observer: Observer,
+        *,
+        flush_seconds: float,
+        maximum_rows: int = 100_000,
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._flush_seconds = flush_seconds
+        self._maximum_rows = maximum_rows
+        self._queue: deque[Served] = deque()
+        self._rows = 0
+        self._count = threading.Lock()  # guards _rows and the order of the queue
+        self._writing = threading.Lock()  # one writer at a time: the thread, or a flush
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+        self._wait = flush_seconds
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def add(self, served: Served) -> bool:
+        """Queue one answered request without blocking. False when it had to be dropped."""
+        rows = len(served.ids)
+        with self._count:
+            fits = self._rows + rows <= self._maximum_rows
+            if fits:
+                self._queue.append(served)
+                self._rows += rows
+        if not fits:
+            self._observer.dropped(rows)
+        return fits
+
+    @property
+    def pending(self) -> int:
+        """Rows not yet in the store."""
+        return self._rows
+
+    def flush(self) -> None:
+        """Write what has been added so far. Raises StoreFault when the store is down; the rows are
+        then still held."""
+        with self._writing:
+            while batch := self._take():
+                self._write(batch)
+        self._observer.pending(self._rows)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop the thread and try to write the rest; what cannot be written in `timeout` seconds is
+        counted as dropped."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.flush()
+                return
+            except StoreFault:
+                if time.monotonic() + 0.2 > deadline:
+                    log.error("telemetry store is down at shutdown: %d rows lost", self._rows)
+                    self._observer.dropped(self._rows)
+                    return
+                time.sleep(0.2)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._wait):
+            try:
+                self.flush()
+                self._wait = self._flush_seconds
+            except StoreFault as fault:
+                self._wait = min(2 * self._wait, _LONGEST_WAIT)
+                log.warning(
+                    "telemetry store is down, %d rows held, next try in %.1f s: %s",
+                    self._rows,
+                    self._wait,
+                    fault,
+                )
+
+    def _take(self) -> list[Served]:
+        """The oldest requests, left in the queue until they are written."""
+        batch: list[Served] = []
+        rows = 0
+        with self._count:
+            for served in self._queue:
+                if batch and rows + len(served.ids) > _BATCH_ROWS:
+                    break
+                batch.append(served)
+                rows += len(served.ids)
+        return batch
+
+    def _write(self, batch: list[Served]) -> None:
+        rows = sum(len(served.ids) for served in batch)
+        try:
+            self._store.record([p for served in batch for p in served.predictions()])
+            self._observer.written(rows)
+        except Exception as fault:
+            if isinstance(fault, StoreFault) and not isinstance(fault, RecordFault):
+                self._observer.store_failed()
+                self._observer.pending(self._rows)
+                raise
+            if len(batch) > 1:  # one request's fault must not cost the others: find it
+                for served in batch:
+                    self._write([served])
+                return
+            log.exception("telemetry store refused %d rows: dropped", rows)
+            self._observer.dropped(rows)
+        with self._count:
+            for _ in batch:
+                self._queue.popleft()
+            self._rows -= rows
