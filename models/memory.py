@@ -1,0 +1,188 @@
+"""What a search leaves for the next one, and how the next one reads it in a changed space.
+
+The memory holds the best configurations (tried first next time), the policy as it stood (the next
+one starts there, widened), and the trials with their rank rewards, which mean the same in every
+retrain. It is bounded: older evidence fades by half with each retrain and then goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.errors import SpaceFault
+from models.parameters import Categorical, Float, Int, Parameter, same
+from models.policy_net import WIDE, Layout, Policy
+from models.records import Params, Scalar, Trial
+from models.reward import losses_of, ranked
+from models.search import key
+from models.space import Space
+
+INCUMBENTS = 5
+EVIDENCE = 64
+FADE = 0.5  # weight of one retrain's evidence in the next, and so on
+_WIDER = 2.0  # sigma of a remembered number is multiplied by this
+_FLATTER = 0.5  # remembered choice probabilities are mixed half with uniform
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The memory as a space of today reads it.
+
+    known: configurations to try first, best first; policy: where the units start; unit (n, d),
+    active (n, d), reward (n,), weight (n,): evidence of earlier searches.
+    """
+
+    known: tuple[dict[str, Scalar], ...]
+    policy: Policy
+    unit: NDArray[np.float64]
+    active: NDArray[np.bool_]
+    reward: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+
+def remember(
+    space: Space, trials: Sequence[Trial], policy: Policy, before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The memory after a search: JSON-ready, at most `INCUMBENTS` and `EVIDENCE` entries."""
+    losses = losses_of(trials)
+    rewards = ranked(losses)
+    rows: list[dict[str, Any]] = [
+        {"params": dict(trial.params), "reward": round(float(r), 6), "age": 0}
+        for trial, r in zip(trials, rewards, strict=True)
+    ]
+    complete = [row for row, failed in zip(rows, np.isnan(losses), strict=True) if not failed]
+    top = sorted(complete, key=lambda row: -row["reward"])
+    older = [{**row, "age": row["age"] + 1} for row in (before or {}).get("incumbents", ())]
+    # The latest best, then the earlier champions, then the latest runners-up.
+    incumbents = _distinct([*top[:1], *older[:2], *top[1:3], *older[2:]])[:INCUMBENTS]
+    faded = [{**row, "age": row["age"] + 1} for row in (before or {}).get("evidence", ())]
+    evidence = sorted([*rows, *faded], key=lambda row: (row["age"], -row["reward"]))[:EVIDENCE]
+    return {
+        "space": space.to_json(),
+        "incumbents": incumbents,
+        "evidence": evidence,
+        "policy": _policy_to_json(space, policy),
+        "searches": int((before or {}).get("searches", 0)) + bool(trials),
+    }
+
+
+def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
+    """Read a memory in today's space: parameters may have come, gone, or changed their range.
+
+    A value outside today's range goes to its nearest end; a parameter that is new gets the middle
+    of its range; a configuration whose choice is gone is left out. Raises SpaceFault when the
+    memory is not of the form that `remember` writes.
+    """
+    try:
+        old = Space.from_json(memory["space"])
+        policy = _policy_from_json(memory["policy"], old, layout)
+        rows = [(r, repaired(r["params"], layout.space)) for r in memory["evidence"]]
+        incumbents = [repaired(r["params"], layout.space) for r in memory["incumbents"]]
+        kept = [(params, float(r["reward"]), int(r["age"])) for r, params in rows if params]
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise SpaceFault(
+            "a memory holds space, incumbents, evidence and policy as the controller wrote them; "
+            f"got something else ({type(fault).__name__}: {fault}): start cold"
+        ) from None
+    space = layout.space
+    d = len(space)
+    names = [p.name for p in space.parameters]
+    return Recall(
+        known=tuple(_distinct_params([p for p in incumbents if p])),
+        policy=policy,
+        unit=np.array([space.encode(p) for p, _, _ in kept]).reshape(-1, d),
+        active=np.array([[n in p for n in names] for p, _, _ in kept], dtype=bool).reshape(-1, d),
+        reward=np.array([r for _, r, _ in kept], dtype=np.float64),
+        weight=np.array([FADE ** (age + 1) for _, _, age in kept], dtype=np.float64),
+    )
+
+
+def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:
+    """`params` made valid in `space`, or None when one of its choices is gone."""
+    out: dict[str, Scalar] = {}
+    for parameter in space.parameters:
+        if not space.is_active(parameter, out):
+            continue
+        if parameter.name in params:
+            value = parameter.repaired(params[parameter.name])
+            if value is None:
+                return None
+            out[parameter.name] = value
+        else:
+            out[parameter.name] = parameter.from_unit(0.5)
+    return out
+
+
+def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        seen.setdefault(key(row["params"]), row)
+    return list(seen.values())
+
+
+def _distinct_params(rows: list[dict[str, Scalar]]) -> list[dict[str, Scalar]]:
+    return list({key(row): row for row in reversed(rows)}.values())[::-1]
+
+
+def _policy_to_json(space: Space, policy: Policy) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    layout = policy.layout
+    for i, j in enumerate(layout.numbers):
+        out[space.parameters[j].name] = {
+            "mean": round(float(policy.mean[i]), 9),
+            "sigma": round(float(policy.log_sigma[i].exp()), 9),
+        }
+    probabilities = policy.log_probabilities().exp()
+    for i, j in enumerate(layout.choices):
+        row = probabilities[i, : layout.counts[i]].tolist()
+        out[space.parameters[j].name] = {"probabilities": [round(p, 9) for p in row]}
+    return out
+
+
+def _policy_from_json(rows: Mapping[str, Any], old: Space, layout: Layout) -> Policy:
+    policy = Policy.uniform(layout)
+    for i, j in enumerate(layout.numbers):
+        now = layout.space.parameters[j]
+        if now.name not in rows or now.name not in old or "mean" not in rows[now.name]:
+            continue
+        moved = _moved(rows[now.name], old[now.name], now)
+        if moved is not None:
+            policy.mean[i] = moved[0]
+            policy.log_sigma[i] = math.log(min(max(moved[1], float(layout.floor[i])), WIDE))
+    for i, j in enumerate(layout.choices):
+        now = layout.space.parameters[j]
+        was = old[now.name] if now.name in old else None  # noqa: SIM401 - a Space has no get
+        if not isinstance(was, Categorical) or not isinstance(now, Categorical):
+            continue
+        past = rows[now.name]["probabilities"]
+        n = len(now.choices)
+        p = np.full(n, 1.0 / n)  # a new choice is as likely as any
+        for k, choice in enumerate(now.choices):
+            p[k] = next(
+                (q for c, q in zip(was.choices, past, strict=True) if same(c, choice)), p[k]
+            )
+        p = (1 - _FLATTER) * p / p.sum() + _FLATTER / n
+        policy.logits[i, :n] = torch.from_numpy(np.log(p))
+    return policy
+
+
+def _moved(unit: Mapping[str, float], old: Parameter, new: Parameter) -> tuple[float, float] | None:
+    """(mean, sigma) of a number's unit in the new range, widened; None when it can't be read."""
+    if isinstance(old, Categorical):
+        return None
+    value = new.repaired(old.from_unit(float(unit["mean"])))
+    if value is None:
+        return None
+    mean, scale = new.to_unit(value), 1.0
+    if old == new:
+        mean = float(unit["mean"])
+    elif isinstance(old, Float | Int) and isinstance(new, Float | Int):
+        scale = old.span / new.span if old.log is new.log and new.span else 1.0
+    return mean, float(unit["sigma"]) * scale * _WIDER

@@ -1,0 +1,284 @@
+"""What a searcher promises, random search, and the plain loop that runs any of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from models.errors import SpaceFault
+from models.records import Params, Scalar, Trial
+from models.reward import loss_of
+from models.space import Space
+
+Pending = int | Sequence[Params]
+Key = tuple[tuple[str, Scalar], ...]
+VERSION = 1
+WALKED = 2_048  # a finite space up to this size is walked through for what is left
+
+
+def generator(seed: int, number: int, stream: int = 0) -> np.random.Generator:
+    """The randomness of one trial: a function of the seed and the trial's number alone."""
+    return np.random.default_rng(np.random.SeedSequence([abs(seed), int(seed < 0), number, stream]))
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed a trial's fit gets, in [0, 2**31)."""
+    return int(generator(seed, number, 7).integers(2**31))
+
+
+def key(params: Params) -> Key:
+    """What makes two configurations the same: floats to nine digits."""
+    rounded = (
+        (name, float(f"{value:.9g}") if isinstance(value, float) else value)
+        for name, value in params.items()
+    )
+    return tuple(sorted(rounded))
+
+
+def ordered(history: Iterable[Trial]) -> list[Trial]:
+    """The trials by number: what is proposed does not depend on the order in which they ended."""
+    return sorted(history, key=lambda trial: trial.number)
+
+
+class Searcher(ABC):
+    """Proposes trials one by one and learns from all that is told.
+
+    Promises, which `tests/contracts/test_searchers.py` holds every subclass to:
+
+    - equal seeds and equal histories give equal proposals, whatever the order of telling;
+    - `ask` changes nothing: randomness derives from (seed, trial number) alone;
+    - a failed or non-finite trial is information and never an end;
+    - no configuration is proposed twice while a new one can be found;
+    - only active parameters are set;
+    - `state_dict` is JSON-ready, and `load_state_dict` continues as if nothing had happened.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self.space = space
+        self.seed = int(seed)
+        self._trials: dict[int, Trial] = {}
+
+    @property
+    def history(self) -> list[Trial]:
+        """All trials told so far, by number."""
+        return ordered(self._trials.values())
+
+    @abstractmethod
+    def ask(self, pending: Pending = 0) -> dict[str, Scalar]:
+        """Parameters of the next trial, whose number is `len(history) + pending`.
+
+        `pending` trials are under way: their number, or better their parameters, so that none of
+        them is proposed again.
+        """
+
+    def tell(self, trial: Trial) -> None:
+        """Learn the outcome of a trial, in any order.
+
+        Raises SpaceFault when its parameters are not of the space, or when another trial of the
+        same number was told before; the same trial again changes nothing.
+        """
+        self.space.validate(trial.params)
+        before = self._trials.get(trial.number)
+        if before is not None and (before.params, before.loss) != (trial.params, trial.loss):
+            raise SpaceFault(
+                f"a trial number is told once; {trial.number} came twice with different outcomes: "
+                "number trials from 0 without a gap"
+            )
+        self._trials[trial.number] = trial
+
+    def done(self) -> str | None:
+        """Why the search is over, or None. No searcher goes on when everything has been tried."""
+        size = self.space.size()
+        if math.isinf(size) or len(self._trials) < size:
+            return None
+        tried = len({key(trial.params) for trial in self._trials.values()})
+        if tried < size:
+            return None
+        return f"all {tried} configuration{'s' * (tried > 1)} of the space have been tried"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next proposal depends on, JSON-ready."""
+        return {
+            "version": VERSION,
+            "kind": self.kind,
+            "seed": self.seed,
+            "space": self.space.to_json(),
+            "trials": [trial_to_json(trial) for trial in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; seed, space and trials are replaced."""
+        check_state(state, self.kind)
+        self.space = Space.from_json(state["space"])
+        self.seed = int(state["seed"])
+        self._trials = {}
+        for row in state["trials"]:
+            self.tell(trial_from_json(row))
+
+
+def check_state(state: Mapping[str, Any], kind: str) -> None:
+    """Raise SpaceFault unless `state` is one that this version of `kind` can read."""
+    missing = [f for f in ("version", "kind", "seed", "space", "trials") if f not in state]
+    if missing:
+        raise SpaceFault(
+            f"a searcher's state holds version, kind, seed, space and trials; {missing} missing: "
+            "start cold"
+        )
+    if state["version"] != VERSION or state["kind"] != kind:
+        raise SpaceFault(
+            f"a state of {kind!r} version {VERSION} is wanted, got {state['kind']!r} version "
+            f"{state['version']!r}: start cold"
+        )
+
+
+def trial_to_json(trial: Trial) -> dict[str, Any]:
+    """A trial JSON-ready; a non-finite loss, which JSON cannot hold, becomes null."""
+    row = asdict(trial)
+    row["params"] = dict(trial.params)
+    row["metrics"] = {k: v for k, v in trial.metrics.items() if math.isfinite(v)}
+    row["loss"] = loss_of(trial)
+    row["status"] = "failed" if row["loss"] is None else trial.status
+    return row
+
+
+def trial_from_json(row: Mapping[str, Any]) -> Trial:
+    return Trial(**row)
+
+
+def fresh(
+    draw: Callable[[int], dict[str, Scalar]],
+    taken: set[Key],
+    space: Space,
+    rng: np.random.Generator,
+    attempts: int = 32,
+) -> dict[str, Scalar]:
+    """The first of `draw(0)`, `draw(1)`, ... that is not taken.
+
+    When none of them is new, a small space is walked through for what is left; a large one, or one
+    where nothing is left, answers the last draw.
+    """
+    params = draw(0)
+    for attempt in range(1, attempts):
+        if key(params) not in taken:
+            return params
+        params = draw(attempt)
+    if key(params) in taken and space.size() <= WALKED:
+        left = [c for c in space.configurations() if key(c) not in taken]
+        if left:
+            return left[int(rng.integers(len(left)))]
+    return params
+
+
+def under_way(history: Sequence[Trial], pending: Pending) -> tuple[set[Key], range]:
+    """What is taken already, and the numbers to draw for: the last of them is the one asked for.
+
+    Pending trials that are only counted are drawn again, so that they are taken as well.
+    """
+    taken = {key(trial.params) for trial in history}
+    if isinstance(pending, int):
+        return taken, range(len(history), len(history) + pending + 1)
+    number = len(history) + len(pending)
+    return taken | {key(params) for params in pending}, range(number, number + 1)
+
+
+class RandomSearch(Searcher):
+    """Uniform draws of the space: the baseline that every searcher has to beat."""
+
+    kind = "random"
+
+    def ask(self, pending: Pending = 0) -> dict[str, Scalar]:
+        taken, numbers = under_way(self.history, pending)
+        params: dict[str, Scalar] = {}
+        for number in numbers:
+            params = self._draw(number, taken)
+            taken.add(key(params))
+        return params
+
+    def _draw(self, number: int, taken: set[Key]) -> dict[str, Scalar]:
+        def draw(attempt: int) -> dict[str, Scalar]:
+            return self.space.sample(generator(self.seed, number, attempt))
+
+        return fresh(draw, taken, self.space, generator(self.seed, number, WALKED))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may spend: trials, and seconds of wall clock."""
+
+    trials: int
+    seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or not self.seconds > 0:
+            raise SpaceFault(
+                f"a budget has at least one trial and some seconds, got {self}: raise it"
+            )
+
+    def spent(self, trials: int, seconds: float) -> str | None:
+        """Why nothing more may be started after so many trials and seconds, or None."""
+        if trials >= self.trials:
+            return f"the budget of {self.trials} trials is spent"
+        if seconds >= self.seconds:
+            return f"the budget of {self.seconds:g} s is spent"
+        return None
+
+
+Evaluate = Callable[[Params, int, int], Trial]
+
+
+def search(
+    controller: Searcher,
+    evaluate: Evaluate,
+    budget: Budget,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> tuple[list[Trial], str]:
+    """Ask, evaluate, tell until the budget is spent or the controller stops by itself.
+
+    `evaluate(params, seed, number)` answers a Trial; an exception it raises becomes a failed trial.
+    The budget counts the trials that the controller already knows, and no trial is started after
+    the seconds are over. Returns all trials by number, and the reason of the end.
+    """
+    started = clock()
+    while True:
+        number = len(controller.history)
+        reason = budget.spent(number, clock() - started) or controller.done()
+        if reason:
+            return controller.history, reason
+        params = controller.ask()
+        seed = trial_seed(controller.seed, number)
+        before = clock()
+        try:
+            trial = evaluate(params, seed, number)
+        except Exception as fault:  # a trial that raises is a recorded loss, not a failed search
+            error = f"{type(fault).__name__}: {fault}"
+            trial = Trial(number, params, "failed", None, clock() - before, seed, error=error)
+        controller.tell(trial)
+        if on_trial is not None:
+            on_trial(trial)
+
+
+def best(trials: Iterable[Trial]) -> Trial:
+    """The complete trial with the smallest loss, the earliest among equals.
+
+    Raises SpaceFault when none is complete, with the last error that was seen.
+    """
+    known = ordered(trials)
+    complete = [trial for trial in known if loss_of(trial) is not None]
+    if not complete:
+        errors = [trial.error for trial in known if trial.error]
+        raise SpaceFault(
+            f"at least one trial must complete, got {len(known)} of which none did"
+            + (f" (last error: {errors[-1]})" if errors else "")
+            + ": read the trials' errors, or give the search more trials"
+        )
+    return min(complete, key=lambda trial: (loss_of(trial), trial.number))
