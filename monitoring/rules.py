@@ -60,3 +60,22 @@ class Rules:
     maximum_age: timedelta | None = timedelta(days=60)
     refusal_backoff: float = 2.0  # each refusal by the gate multiplies the cool-down by this
     label_silence: timedelta | None = timedelta(days=7)  # no label at all for so long: alert
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} {rule}, got {getattr(self, name)}"
+            for name, rule, holds in (
+                ("drift_p_value", "lies between 0 and 1", 0 < self.drift_p_value < 1),
+                ("drifted_share", "lies in (0, 1]", 0 < self.drifted_share <= 1),
+                ("confirmations", "is at least 1", self.confirmations >= 1),
+                ("memory", "is at least `confirmations`", self.memory >= self.confirmations),
+                ("clear_after", "is not negative", self.clear_after >= 0),
+                ("cooldown", "is not negative", self.cooldown >= timedelta(0)),
+                ("minimum_new_labels", "is not negative", self.minimum_new_labels >= 0),
+                ("minimum_growth", "is not negative", self.minimum_growth >= 0),
+                ("refusal_backoff", "is at least 1", self.refusal_backoff >= 1),
+            )
+            if not holds
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
