@@ -1,0 +1,174 @@
+"""The servers around one model: Prefect's, the model's own and MLflow's page, as child processes.
+
+>>> from deployments.stack import prefect_server
+>>> with prefect_server(config.folder / "prefect") as api_url:  # doctest: +SKIP
+...     ...
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from deployments import environment
+from deployments.processes import (
+    Child,
+    StackFault,
+    answers,
+    free_port,
+    port_is_free,
+    running,
+)
+
+if TYPE_CHECKING:
+    from tasks.config import Config
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def prefect_server(home: Path, port: int | None = None, *, hold: bool = True) -> Iterator[str]:
+    """The API url of a Prefect server that keeps its SQLite database under `home`.
+
+    A server that the user named (PREFECT_API_URL) or that another process of everfit runs on the
+    same `home` is used as it is. Otherwise one is started, on `port` or a free one, and stopped at
+    the end, but not before the other processes that found it here have ended; those that come
+    with `hold=False` are not waited for. The environment points at the server before this yields,
+    so import prefect inside the block.
+    """
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        if not answers(f"{named.rstrip('/')}/health"):
+            raise StackFault(
+                f"PREFECT_API_URL names {named}, which does not answer: start that server, or "
+                "unset the variable to have one started here"
+            )
+        yield named
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with _lock(home / "start.lock", fcntl.LOCK_EX):  # two that start at once share one server
+            url = recorded_server(home)
+            if url is None:
+                url = stack.enter_context(_own_prefect(home, port))
+                users = stack.enter_context(_lock(home / "users.lock", 0))
+                stack.callback(fcntl.flock, users, fcntl.LOCK_EX)  # wait for the others
+            elif hold:
+                stack.enter_context(_lock(home / "users.lock", fcntl.LOCK_SH))
+        with _pointed_at(url, home):
+            yield url
+
+
+def recorded_server(home: Path) -> str | None:
+    """The API url of a healthy server that runs on `home`, if there is one."""
+    try:
+        url = str(json.loads((home / "server.json").read_text(encoding="utf-8"))["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if answers(f"{url}/health") else None
+
+
+@contextmanager
+def _own_prefect(home: Path, port: int | None) -> Iterator[str]:
+    port = _chosen("Prefect's page", port)
+    root = f"http://{LOOPBACK}:{port}"
+    url = f"{root}/api"
+    env = environment.child(
+        PREFECT_HOME=str(home),
+        PREFECT_API_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+    )
+    env.pop("PREFECT_API_URL", None)  # it is the server
+    command = [*python("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    with running(
+        "the Prefect server",
+        command,
+        url=root,
+        health="/api/health",
+        log=home / "server.log",
+        env=env,
+    ) as child:
+        record = home / "server.json"
+        record.write_text(json.dumps({"url": url, "pid": child.process.pid}), encoding="utf-8")
+        try:
+            yield url
+        finally:
+            record.unlink(missing_ok=True)
+
+
+@contextmanager
+def _pointed_at(url: str, home: Path) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+    environment.point_prefect_at(url, home)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _lock(path: Path, how: int) -> Iterator[TextIO]:
+    """A file locked as flock's `how` says (0: not yet) until the end of the block."""
+    with path.open("a", encoding="utf-8") as file:
+        if how:
+            fcntl.flock(file, how)
+        yield file
+
+
+@contextmanager
+def inference_server(
+    config_path: Path, port: int, *, host: str = LOOPBACK, runs: Path | None = None
+) -> Iterator[Child]:
+    """The model's server, live but perhaps not ready: without a champion it waits for one."""
+    from tasks.config import load
+
+    config = load(config_path, serving__port=port, runs=runs and str(runs))
+    if not port_is_free(port, host):
+        raise StackFault(f"port {port} on {host} is taken: name another with --port")
+    command = [*python("deployments"), "serve", str(config_path)]
+    command += ["--host", host, "--port", str(port), "--runs", str(config.folder)]
+    with running(
+        "the model server",
+        command,
+        url=f"http://{host}:{port}",
+        health="/v2/health/live",
+        log=config.folder / "logs" / "serve.log",
+    ) as child:
+        yield child
+
+
+@contextmanager
+def mlflow_server(config: Config, port: int | None = None) -> Iterator[Child]:
+    """MLflow's page on the registry of `config`, on this machine only."""
+    port = _chosen("MLflow's page", port)
+    command = [*python("mlflow"), "server", "--host", LOOPBACK, "--port", str(port)]
+    command += ["--backend-store-uri", config.registry_url, "--workers", "1"]
+    command += ["--default-artifact-root", str(config.artifacts), "--no-serve-artifacts"]
+    with running(
+        "the MLflow server",
+        command,
+        url=f"http://{LOOPBACK}:{port}",
+        health="/health",
+        log=config.folder / "logs" / "mlflow.log",
+    ) as child:
+        yield child
+
+
+def python(module: str) -> list[str]:
+    """Run a module of this environment; -P keeps a folder `models` where the user stands out."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def _chosen(what: str, port: int | None) -> int:
+    if port is not None and not port_is_free(port):
+        raise StackFault(f"port {port} for {what} is taken: name another, or leave it out")
+    return free_port(port)
