@@ -1,1 +1,94 @@
-"""Model families: one file each, a search space and a fit."""
+"""Model families by name, their joined search space and their starting points.
+
+A family's module imports scikit-learn or torch only when it fits or loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.errors import SpaceFault
+from models.families.base import Family, Fitted, TrainingData
+from models.families.custom import Custom
+from models.families.forest import Forest
+from models.families.hgb import HGB
+from models.families.logistic import Logistic
+from models.families.mlp import MLP
+from models.records import Params, Scalar
+from models.space import Space, join
+
+__all__ = [
+    "NAMES",
+    "Family",
+    "Fitted",
+    "TrainingData",
+    "defaults",
+    "get",
+    "joined",
+    "space",
+    "split",
+]
+
+_BUILT_IN: dict[str, Family] = {f.name: f for f in (Logistic(), HGB(), Forest(), MLP())}
+NAMES: tuple[str, ...] = (*_BUILT_IN, "custom")
+
+
+def get(name: str, trainer: str | None = None) -> Family:
+    """The family of that name; `trainer` (module:attribute) is what 'custom' fits with."""
+    if name == "custom":
+        return Custom(trainer)
+    try:
+        return _BUILT_IN[name]
+    except KeyError:
+        raise SpaceFault(
+            f"a family is one of {', '.join(NAMES)}, got {name!r}: use one of them"
+        ) from None
+
+
+def _families(names: Sequence[str], trainer: str | None) -> list[Family]:
+    # naming a trainer is asking for it: 'custom' need not be listed as well
+    wanted = list(dict.fromkeys([*names, *(["custom"] if trainer else [])]))
+    return [get(name, trainer) for name in wanted]
+
+
+def space(names: Sequence[str], trainer: str | None = None) -> Space:
+    """The joined space: a categorical 'family', then 'family.parameter' under it.
+
+    >>> space(["logistic"]).decode(space(["logistic"]).encode(defaults(["logistic"])[0]))["family"]
+    'logistic'
+    """
+    return join({family.name: family.space for family in _families(names, trainer)})
+
+
+def defaults(names: Sequence[str], trainer: str | None = None) -> list[dict[str, Scalar]]:
+    """One sane configuration per family that has one, in the joined names: to be tried first."""
+    return [
+        joined(family.name, family.default)
+        for family in _families(names, trainer)
+        if family.default is not None
+    ]
+
+
+def joined(name: str, params: Params) -> dict[str, Scalar]:
+    """A family's own parameters under the names of the joined space."""
+    return {"family": name, **{f"{name}.{key}": value for key, value in params.items()}}
+
+
+def split(params: Params) -> tuple[str, dict[str, Scalar]]:
+    """(family, its own parameters) of a configuration of the joined space.
+
+    >>> split({"family": "hgb", "hgb.max_iter": 50})
+    ('hgb', {'max_iter': 50})
+    """
+    if "family" not in params:
+        raise SpaceFault(
+            f"a configuration names its family, got {dict(params)}: add family, one of "
+            f"{', '.join(NAMES)}"
+        )
+    name = str(params["family"])
+    prefix = f"{name}."
+    if foreign := [key for key in params if key != "family" and not key.startswith(prefix)]:
+        raise SpaceFault(
+            f"a configuration of {name!r} holds parameters of it alone, got {foreign}: remove them"
+        )
+    return name, {k.removeprefix(prefix): v for k, v in params.items() if k != "family"}

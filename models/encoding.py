@@ -1,0 +1,266 @@
+"""Columns to arrays: float32 numbers and category codes, in plain NumPy, with JSON state.
+
+The serving process answers single rows through this, so nothing here needs pandas; a pandas
+column is merely faster, because it can factorise itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataFault
+from models.schema import Schema, closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNKNOWN = 0  # a category that training did not show
+MISSING = 1
+FIRST = 2  # the most frequent category; the rarer, the higher the code
+
+_NAN = float("nan")
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`numbers` float32 (n, d_num), NaN where missing; `codes` int64 (n, d_cat)."""
+
+    numbers: NDArray[np.float32]
+    codes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, rows: Any) -> Encoded:
+        """Some of the rows, as an index, a mask or a slice."""
+        return Encoded(self.numbers[rows], self.codes[rows])
+
+
+class Encoder:
+    """What was seen of each column in training.
+
+    A category is matched by its text, so 3, 3.0 and '3' are one; an unseen one has code 0, a
+    missing one (None, NaN, '') code 1, the others count from 2 by falling frequency. Numbers may be
+    ints, floats or bools; None and NaN are missing; text and infinity are faults.
+
+    >>> encoder = Encoder(("x",), {"carrier": ("UA", "B6")}, ("x", "carrier"))
+    >>> encoded = encoder.transform({"x": [1, None], "carrier": ["B6", "ZZ"]})
+    >>> encoded.numbers.tolist(), encoded.codes.tolist()
+    ([[1.0], [nan]], [[3], [0]])
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[str],
+        categories: Mapping[str, Sequence[str]],
+        order: Sequence[str] = (),
+    ) -> None:
+        self.numbers = tuple(numbers)
+        self.categories = {name: tuple(values) for name, values in categories.items()}
+        self.names = tuple(order) or (*self.numbers, *self.categories)
+        self._lookup = {
+            name: {value: code for code, value in enumerate(values, FIRST)}
+            for name, values in self.categories.items()
+        }
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, schema: Schema, *, limit: int = 1_000) -> Encoder:
+        """Learn the categories of a table, at most `limit` of a column: the rarest are unknown."""
+        _require(frame, [column.name for column in schema.columns])
+        if not len(frame):
+            raise DataFault("an encoder learns from rows, got none: give at least one")
+        categories = {}
+        for name in schema.categories:
+            texts, codes = _factorised(frame[name], name)
+            counts: Counter[str] = Counter()
+            for text, count in zip(texts, np.bincount(codes, minlength=len(texts)), strict=True):
+                if text is not None:
+                    counts[text] += int(count)
+            ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            categories[name] = tuple(text for text, _ in ranked[:limit])
+        encoder = cls(schema.numbers, categories, [column.name for column in schema.columns])
+        for name in schema.numbers:
+            _numbers(frame[name], name)  # faults come out at fitting, not at the first request
+        return encoder
+
+    @property
+    def cardinality(self) -> tuple[int, ...]:
+        """Number of codes of each category column, the two reserved ones included."""
+        return tuple(len(values) + FIRST for values in self.categories.values())
+
+    def transform(self, columns: Mapping[str, Any] | pd.DataFrame) -> Encoded:
+        """Encode columns of equal length, given as lists, arrays or a data frame.
+
+        Columns that the schema does not know are ignored. Raises DataFault that names the column
+        that is missing, of another length, of a wrong type or infinite.
+        """
+        _require(columns, self.names)
+        rows = -1
+        for name in self.names:
+            length = _length(columns[name], name)
+            if rows < 0:
+                rows = length
+            elif length != rows:
+                raise DataFault(
+                    f"columns have one value per row, got {length} values of {name!r} and {rows} "
+                    f"of {self.names[0]!r}: send as many of each"
+                )
+        numbers = np.empty((rows, len(self.numbers)), dtype=np.float32)
+        for j, name in enumerate(self.numbers):
+            numbers[:, j] = _numbers(columns[name], name)
+        codes = np.empty((rows, len(self.categories)), dtype=np.int64)
+        for j, name in enumerate(self.categories):
+            codes[:, j] = self._codes(columns[name], name)
+        return Encoded(numbers, codes)
+
+    def _codes(self, values: Any, name: str) -> NDArray[np.int64] | list[int]:
+        known = self._lookup[name]
+        if hasattr(values, "factorize"):
+            texts, codes = _factorised(values, name)
+            table = [MISSING if t is None else known.get(t, UNKNOWN) for t in texts]
+            result: NDArray[np.int64] = np.array([*table, MISSING], dtype=np.int64)[codes]
+            return result
+        if isinstance(values, np.ndarray):
+            values = values.tolist()
+        result_list = []
+        for row, value in enumerate(values):
+            if type(value) is str and value:
+                result_list.append(known.get(value, UNKNOWN))
+            else:
+                text = _text(value, name, row)
+                result_list.append(MISSING if text is None else known.get(text, UNKNOWN))
+        return result_list
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready values."""
+        return {
+            "numbers": list(self.numbers),
+            "categories": {name: list(values) for name, values in self.categories.items()},
+            "order": list(self.names),
+        }
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Encoder:
+        """The inverse of `to_json`."""
+        return cls(state["numbers"], state["categories"], state["order"])
+
+
+def _require(columns: Any, names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in columns]
+    if missing:
+        there = [str(name) for name in columns]
+        hint = closest(missing[0], there) if there else "there are none"
+        raise DataFault(f"every input column must be there, got no {', '.join(missing)}: {hint}")
+
+
+def _length(values: Any, name: str) -> int:
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+        raise DataFault(
+            f"a column is a list of values, got {type(values).__name__} for {name!r}: "
+            "put the value into a list"
+        )
+    if getattr(values, "ndim", 1) != 1:
+        raise DataFault(
+            f"a column has one value per row, got {values.ndim} dimensions for {name!r}: flatten it"
+        )
+    return len(values)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return type(value).__name__ in ("NAType", "NaTType")  # pandas' own, without importing it
+
+
+def _numbers(values: Any, name: str) -> NDArray[np.float64]:
+    """(n,) floats, NaN where missing. Raises DataFault for text, infinity or a nested value."""
+    if not isinstance(values, list | tuple):
+        dtype = getattr(values, "dtype", None)
+        if hasattr(values, "to_numpy"):
+            if getattr(dtype, "kind", "O") in "biuf":
+                values = values.to_numpy(dtype="float64", na_value=_NAN)
+            else:
+                values = values.to_numpy()
+        values = np.asarray(values)
+        if values.dtype.kind in "biuf":
+            return _finite(values.astype(np.float64), name)
+        values = values.tolist()
+    result = np.empty(len(values), dtype=np.float64)
+    for row, value in enumerate(values):
+        kind = type(value)
+        if kind is float or kind is int or kind is bool:
+            pass
+        elif _is_missing(value):
+            value = _NAN  # noqa: PLW2901
+        elif not isinstance(value, Real | Decimal | np.bool_):
+            raise DataFault(
+                f"column {name!r} holds numbers, got {value!r:.60} ({kind.__name__}) in row {row}: "
+                "send a number, or null where it is missing"
+            )
+        try:
+            result[row] = value
+        except OverflowError:
+            result[row] = np.inf
+    return _finite(result, name)
+
+
+def _finite(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    bad = np.abs(values) > _LARGEST  # false for NaN
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataFault(
+            f"column {name!r} holds finite numbers up to {_LARGEST:.2g}, got {values[row]} in row "
+            f"{row}: send null where the value is not known"
+        )
+    return values
+
+
+def _text(value: Any, name: str, row: int) -> str | None:
+    """A category as text, None where missing."""
+    if isinstance(value, str):
+        return str(value) or None
+    if _is_missing(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, float | np.floating):
+        if np.isinf(value):
+            raise DataFault(
+                f"column {name!r} holds categories, got {value} in row {row}: "
+                "send null where the value is not known"
+            )
+        return str(int(value)) if value == int(value) else repr(float(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    raise DataFault(
+        f"column {name!r} holds categories (text, whole number or bool), got {value!r:.60} "
+        f"({type(value).__name__}) in row {row}: send its text"
+    )
+
+
+def _factorised(values: Any, name: str) -> tuple[list[str | None], NDArray[np.int64]]:
+    """Distinct texts of a pandas column and each row's position; a missing row points past them.
+
+    None among the texts is an empty string, which is missing too.
+    """
+    codes, uniques = values.factorize()
+    codes = np.asarray(codes, dtype=np.int64)
+    texts: list[str | None] = []
+    for position, value in enumerate(uniques):
+        try:
+            texts.append(_text(value, name, -1))
+        except DataFault:
+            texts.append(_text(value, name, int(np.flatnonzero(codes == position)[0])))
+    texts.append(None)
+    return texts, np.where(codes < 0, len(texts) - 1, codes)

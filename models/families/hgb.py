@@ -1,0 +1,85 @@
+"""scikit-learn's histogram gradient boosting, with its native categories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoding import Encoded
+from models.families.base import TrainingData, dump_skops, load_skops, matrix, spread
+from models.records import Params
+from models.space import Float, Int, Space
+from models.threads import one_thread
+
+LIMIT = 255  # the algorithm bins into bytes: 255 codes, the rarer ones count as unknown
+
+_TRUSTED = frozenset(
+    {
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        # the encoder of the categories is a FunctionTransformer of a partial of check_array
+        "functools.partial",
+        "sklearn.utils.validation.check_array",
+    }
+)
+
+
+class HGB:
+    """Boosted trees on binned columns; missing numbers have a branch of their own."""
+
+    name = "hgb"
+    space = Space(
+        (
+            Float("learning_rate", 0.01, 0.5, log=True),
+            Int("max_iter", 20, 400, log=True),
+            Int("max_leaf_nodes", 4, 128, log=True),
+            Int("min_samples_leaf", 5, 200, log=True),
+            Float("l2_regularization", 1e-6, 100.0, log=True),
+        )
+    )
+    default: ClassVar[Params] = {
+        "learning_rate": 0.1,
+        "max_iter": 100,
+        "max_leaf_nodes": 31,
+        "min_samples_leaf": 20,
+        "l2_regularization": 1e-6,
+    }
+
+    def fit(
+        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+    ) -> FittedHGB:
+        """Fit. The algorithm cannot be stopped half-way: `seconds` is for the caller to check."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        del seconds
+        width = data.encoded.numbers.shape[1]
+        model = HistGradientBoostingClassifier(
+            **params,
+            categorical_features=list(range(width, width + len(data.cardinality))) or None,
+            early_stopping=False,
+            random_state=seed,
+        )
+        with one_thread():
+            model.fit(matrix(data.encoded, LIMIT, np.float64), data.y)
+        return FittedHGB(model, data.k)
+
+    def load(self, folder: Path) -> FittedHGB:
+        state = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        return FittedHGB(load_skops(folder / "model.skops", _TRUSTED.__contains__), state["k"])
+
+
+class FittedHGB:
+    def __init__(self, model: Any, k: int) -> None:
+        self.model, self.k = model, k
+
+    def predict_proba(self, encoded: Encoded) -> NDArray[np.float64]:
+        with one_thread():
+            proba = self.model.predict_proba(matrix(encoded, LIMIT, np.float64))
+        return spread(proba, self.model.classes_, self.k)
+
+    def save(self, folder: Path) -> None:
+        dump_skops(self.model, folder / "model.skops")
+        (folder / "model.json").write_text(json.dumps({"k": self.k}), encoding="utf-8")

@@ -1,0 +1,75 @@
+"""A torch multi-layer perceptron with embeddings for categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoding import Encoded
+from models.families.base import TrainingData
+from models.records import Params
+from models.space import Float, Int, Ordinal, Space
+from models.threads import one_thread
+
+
+class MLP:
+    """ReLU layers trained with AdamW under a falling learning rate."""
+
+    name = "mlp"
+    space = Space(
+        (
+            Ordinal("width", (16, 32, 64, 128, 256)),
+            Int("depth", 1, 3),
+            Float("dropout", 0.0, 0.5),
+            Float("learning_rate", 3e-4, 3e-2, log=True),
+            Float("weight_decay", 1e-6, 1e-1, log=True),
+            Int("epochs", 3, 40, log=True),
+            Ordinal("batch", (64, 128, 256, 512, 1024)),
+        )
+    )
+    default: ClassVar[Params] = {
+        "width": 64,
+        "depth": 2,
+        "dropout": 0.1,
+        "learning_rate": 3e-3,
+        "weight_decay": 1e-3,
+        "epochs": 12,
+        "batch": 256,
+    }
+
+    def fit(
+        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+    ) -> FittedMLP:
+        from models.families import network
+
+        with one_thread():
+            net = network.train(data, params, seed=seed, seconds=seconds)
+        return FittedMLP(net)
+
+    def load(self, folder: Path) -> FittedMLP:
+        from models.families import network
+
+        return FittedMLP(network.load(folder / "model.pt2"))
+
+
+class FittedMLP:
+    """A module that maps numbers (n, d_num) and codes (n, d_cat) to probabilities (n, k)."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def predict_proba(self, encoded: Encoded) -> NDArray[np.float64]:
+        import torch
+
+        with torch.no_grad():
+            proba = self.module(torch.from_numpy(encoded.numbers), torch.from_numpy(encoded.codes))
+        result: NDArray[np.float64] = proba.numpy()
+        return result
+
+    def save(self, folder: Path) -> None:
+        from models.families import network
+
+        network.save(self.module, folder / "model.pt2")

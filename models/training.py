@@ -1,0 +1,214 @@
+"""Fitting: one trial of a search, and the bundle of what it chose."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import bundle, families
+from models.data import digest, to_labels
+from models.encoding import Encoded, Encoder
+from models.errors import DataFault, SpaceFault
+from models.families import Fitted, TrainingData
+from models.families.base import FitTimeout
+from models.metrics import measure, objective
+from models.records import Candidate, Params, Trial
+from models.schema import Schema, closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE_ROWS = 3  # with one row, a wrong batch dimension would go unnoticed
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows encoded once for many trials: what they fit on and what they are scored on."""
+
+    train: TrainingData
+    valid: Encoded
+    y_valid: NDArray[np.int64]
+
+
+def prepare(train: pd.DataFrame, valid: pd.DataFrame, schema: Schema) -> Split:
+    """Encode a split; the encoder sees the training rows only. Rows without a label are left out.
+
+    Raises DataFault for columns or labels that break the schema.
+    """
+    encoder, data = _encoded(_labelled(train, schema), schema)
+    valid = _labelled(valid, schema)
+    return Split(data, encoder.transform(valid), to_labels(valid[schema.target], schema.classes))
+
+
+def evaluate_trial(
+    train: pd.DataFrame,
+    valid: pd.DataFrame,
+    schema: Schema,
+    params: Params,
+    *,
+    number: int,
+    seed: int,
+    objective: str,
+    trainer: str | None = None,
+    seconds: float | None = None,
+    split: Split | None = None,
+) -> Trial:
+    """Fit on `train`, score on `valid`. A fit that fails or outlasts `seconds` is a failed trial.
+
+    `params` are of the joined space. `split` spares encoding the same frames again. The metrics are
+    those of `valid`. Raises only DataFault, for an objective that does not exist.
+    """
+    score = _objective(objective)
+    began = time.perf_counter()
+    try:
+        split = split or prepare(train, valid, schema)
+        fitted = _fit(split.train, params, seed=seed, trainer=trainer, seconds=seconds)
+        proba = fitted.predict_proba(split.valid)
+        metrics = measure(split.y_valid, proba)
+        loss = score(split.y_valid, proba)
+        spent = time.perf_counter() - began
+        if seconds is not None and spent > seconds:
+            raise FitTimeout(
+                f"a trial may take {seconds:g} s and took {spent:.1f} s: give more seconds or "
+                "fewer rows"
+            )
+    except Exception as fault:  # whatever a library raises is this trial's loss, not the search's
+        logger.warning("trial %d failed: %s: %s", number, type(fault).__name__, fault)
+        return Trial(
+            number=number,
+            params=dict(params),
+            status="failed",
+            loss=None,
+            seconds=time.perf_counter() - began,
+            seed=seed,
+            error=f"{type(fault).__name__}: {fault}",
+        )
+    return Trial(
+        number=number,
+        params=dict(params),
+        status="complete",
+        loss=loss,
+        seconds=spent,
+        seed=seed,
+        metrics=metrics,
+    )
+
+
+_objective = objective  # evaluate_trial has a parameter of that name
+
+
+def fit_bundle(
+    frame: pd.DataFrame,
+    schema: Schema,
+    params: Params,
+    *,
+    folder: Path | str,
+    seed: int,
+    trainer: str | None = None,
+    times: pd.Series | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Candidate:
+    """Fit on all labelled rows and write the bundle into `folder`, whole or not at all.
+
+    `times` are the rows' times (aware), for the lineage; `metrics` are kept with the candidate.
+    Raises DataFault or SpaceFault for input that cannot be fitted.
+    """
+    began = time.perf_counter()
+    known = frame[schema.target].notna().to_numpy() if schema.target in frame else slice(None)
+    rows = _labelled(frame, schema)
+    first, last = _span(times, known)
+    encoder, data = _encoded(rows, schema)
+    fitted = _fit(data, params, seed=seed, trainer=trainer, seconds=None)
+    family, _ = families.split(params)
+    wanted = [column.name for column in schema.columns] + [schema.target]
+    data_digest = digest(rows[wanted])
+    info = {
+        "schema": schema.to_json(),
+        "family": family,
+        "params": dict(params),
+        "trainer": trainer,
+        "seed": seed,
+        "rows": len(rows),
+        "trained_from": first.isoformat() if first else None,
+        "trained_through": last.isoformat() if last else None,
+        "data_digest": data_digest,
+        "base_rates": (np.bincount(data.y, minlength=data.k) / len(data)).tolist(),
+        "metrics": dict(metrics or {}),
+        "example": example(rows, schema),
+    }
+    total, _ = bundle.write(Path(folder), fitted, encoder, info)
+    return Candidate(
+        bundle=str(folder),
+        digest=total,
+        family=family,
+        params=dict(params),
+        rows=len(rows),
+        trained_from=first,
+        trained_through=last,
+        data_digest=data_digest,
+        seconds=time.perf_counter() - began,
+        metrics=dict(metrics or {}),
+    )
+
+
+def example(frame: pd.DataFrame, schema: Schema, rows: int = EXAMPLE_ROWS) -> dict[str, list[Any]]:
+    """The last rows as columns of plain values, None where missing."""
+    tail = frame.tail(rows)
+    return {
+        column.name: [
+            None if gone else (value.item() if hasattr(value, "item") else value)
+            for value, gone in zip(tail[column.name], tail[column.name].isna(), strict=True)
+        ]
+        for column in schema.columns
+    }
+
+
+def _labelled(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    if schema.target not in frame:
+        raise DataFault(
+            f"the table has no target column {schema.target!r}: "
+            f"{closest(schema.target, map(str, frame.columns))}"
+        )
+    known = frame[schema.target].notna()
+    rows = frame if bool(known.all()) else frame[known]
+    if not len(rows):
+        raise DataFault(
+            f"learning needs labelled rows, got none of {len(frame):,} with a {schema.target!r}: "
+            "wait for labels, or correct the target"
+        )
+    return rows
+
+
+def _encoded(rows: pd.DataFrame, schema: Schema) -> tuple[Encoder, TrainingData]:
+    encoder = Encoder.fit(rows, schema)
+    y = to_labels(rows[schema.target], schema.classes)
+    data = TrainingData(encoder.transform(rows), y, len(schema.classes), encoder.cardinality)
+    return encoder, data
+
+
+def _fit(
+    data: TrainingData, params: Params, *, seed: int, trainer: str | None, seconds: float | None
+) -> Fitted:
+    name, own = families.split(params)
+    family = families.get(name, trainer)
+    names = [parameter.name for parameter in family.space.parameters]
+    if strange := [key for key in own if key not in names]:
+        raise SpaceFault(f"{name} has the parameters {names}, got {strange}: correct them")
+    return family.fit(data, {**(family.default or {}), **own}, seed=seed, seconds=seconds)
+
+
+def _span(times: pd.Series | None, known: Any) -> tuple[datetime | None, datetime | None]:
+    if times is None:
+        return None, None
+    chosen = times[known]
+    return chosen.min().to_pydatetime(), chosen.max().to_pydatetime()
