@@ -9,16 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from deployments import environment
 from tasks.config import load
 
 _APPLICATION = "deployments.serving.app:from_environment"
-_ENVIRONMENT = {
-    # One thread a worker: parallelism is over workers, and small batches get slower with more.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-}
+# One thread a worker: parallelism is over workers, and small batches get slower with more.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def serve(
@@ -27,11 +23,12 @@ def serve(
     port: int | None = None,
     workers: int | None = None,
     *,
+    runs: str | Path | None = None,
     log_level: str = "warning",
 ) -> None:
     """Serve the config's model until SIGTERM or Ctrl-C; running requests are finished first.
 
-    `host`, `port` and `workers` win over the config. Workers share the port, are started anew when
+    `host`, `port`, `workers` and `runs` win over the config. Workers share the port, are started anew when
     they die, and each follows the champion by itself. Raises ConfigFault.
     """
     import uvicorn
@@ -40,10 +37,13 @@ def serve(
         "serving__host": host,
         "serving__port": port,
         "serving__workers": workers,
+        "runs": runs and str(Path(runs).expanduser().resolve()),
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     config = load(config_path, **overrides)
-    os.environ.update(_ENVIRONMENT)
+    environment.prepare()
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
     os.environ["EVERFIT_CONFIG"] = str(Path(config_path).expanduser().resolve())
     os.environ["EVERFIT_OVERRIDES"] = json.dumps(overrides)
     counters: str | None = None

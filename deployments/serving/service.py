@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from deployments.serving import labels
@@ -16,7 +17,7 @@ from deployments.serving.errors import RequestFault
 from deployments.serving.follower import Champions, Follower
 from deployments.serving.metrics import Metrics
 from deployments.serving.rows import Rows, check
-from deployments.serving.slots import Answer, Slot, Slots
+from deployments.serving.slots import Answer, Model, Slot, Slots
 from deployments.serving.telemetry_writer import Served, TelemetryWriter
 from models.errors import DataFault
 from monitoring.errors import RecordFault, StoreFault
@@ -67,6 +68,7 @@ class Service:
         config: Config,
         *,
         registry: Callable[[], Champions] | None = None,
+        load: Callable[[Path], Model] | None = None,
         store: TelemetryStore | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class Service:
             self.metrics,
             config.folder / "serving",
             registry=registry or self._registry,
+            load=load,
             poll_seconds=config.serving.poll_seconds,
         )
         self.large = Pool("large", threads=2, waiting=62)

@@ -1,0 +1,135 @@
+"""A server with a model double behind real sockets: what the HTTP layer does is tested on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+
+from models.encoding import Encoder
+from models.records import Release
+from models.schema import Column, Schema
+from tasks.config import Config, load
+
+CONFIG = """\
+name: tiny
+data:
+  source: rows.csv
+  target: late
+  time: due
+  columns: {hour: number, wind: number, carrier: category}
+  classes: ["on time", "late"]
+train: {families: [logistic]}
+serving: {poll_seconds: 0.02, flush_seconds: 0.05, maximum_body_mb: 0.5, maximum_rows: 1000}
+"""
+
+
+class Double:
+    """A model that answers from `hour`, `wind` and `carrier` by a rule written down here."""
+
+    schema = Schema(
+        (Column("hour", "number"), Column("wind", "number"), Column("carrier", "category")),
+        target="late",
+        classes=("on time", "late"),
+        time="due",
+    )
+    classes = schema.classes
+    encoder = Encoder(("hour", "wind"), {"carrier": ("UA", "B6")}, ("hour", "wind", "carrier"))
+
+    def __init__(self, bias: float = 0.0, fault: Exception | None = None) -> None:
+        self.bias = bias
+        self.fault = fault
+
+    def predict_proba(self, columns: Any) -> np.ndarray:
+        encoded = self.encoder.transform(columns)
+        score = np.nan_to_num(encoded.numbers).astype(float) @ np.array([0.1, 0.05])
+        late = 1 / (1 + np.exp(-(score + self.bias - 0.3 * encoded.codes[:, 0])))
+        return np.column_stack([1 - late, late])
+
+    def self_check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+@dataclass
+class Alias:
+    """A registry of doubles: version '1' is champion until `version` is set to another."""
+
+    version: str | None = "1"
+    fault: Exception | None = None
+    models: dict[str, Double] = field(default_factory=lambda: {"1": Double()})
+    asked: int = 0
+    downloads: list[str] = field(default_factory=list)
+
+    def champion(self) -> Release | None:
+        self.asked += 1
+        if self.fault is not None:
+            raise self.fault
+        if self.version is None:
+            return None
+        return Release("tiny", self.version, f"digest-{self.version}", "window-1", "run-1")
+
+    def download(self, version: str, folder: Path) -> Path:
+        self.downloads.append(version)
+        return folder / version
+
+    def load(self, bundle: Path) -> Double:
+        return self.models[bundle.name]
+
+
+@pytest.fixture(scope="session")
+def serving_double() -> type[Double]:
+    return Double
+
+
+@pytest.fixture(scope="session")
+def serving_alias() -> type[Alias]:
+    return Alias
+
+
+@pytest.fixture(scope="session")
+def serving_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Config]:
+    """Each call gives a config with a folder of its own."""
+
+    def make() -> Config:
+        folder = tmp_path_factory.mktemp("serving")
+        (folder / "rows.csv").write_text("due,hour,wind,carrier,late\n")
+        (folder / "tiny.yaml").write_text(CONFIG)
+        return load(folder / "tiny.yaml")
+
+    return make
+
+
+@contextmanager
+def _running(app: Any, *, ready: bool = True) -> Iterator[httpx.Client]:
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", access_log=False, ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            while ready and client.get("/v2/health/ready").status_code != 200:
+                thread.join(0.01)
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[httpx.Client]]:
+    """`with serving(app) as client`: the app behind a socket, ready unless `ready=False`."""
+    return _running
