@@ -78,7 +78,7 @@ class Claims:
     def claim(self, window_id: str, owner: str, now: datetime, *, model: str = "") -> Claim:
         """Ask for a window. Of any number of processes that ask at once, one is answered 'new'.
 
-        `owner` comes from `owner_id()`. The same owner asking again is a retry: 'resumed'.
+        `owner` comes from `process_owner()`. The same owner asking again is a retry: 'resumed'.
         """
         at = micros(now, "the time of a claim")
         with self.database.write() as connection:
@@ -201,10 +201,10 @@ class Claims:
         )
 
 
-def owner_id(token: str = "") -> str:
+def process_owner(token: str = "") -> str:
     """This process as an owner: host:pid:start time, and `token` to tell its threads apart.
 
-    >>> owner_alive(owner_id())
+    >>> owner_alive(process_owner())
     True
     """
     pid = os.getpid()
@@ -222,7 +222,9 @@ def owner_alive(owner: str) -> bool | None:
         host, pid, start, *_ = owner.split(":", 3)
         number = int(pid)
     except ValueError:
-        raise StoreFault(f"an owner is host:pid:start, got {owner!r}: use owner_id()") from None
+        raise StoreFault(
+            f"an owner is host:pid:start, got {owner!r}: use process_owner()"
+        ) from None
     if host != socket.gethostname():
         return None
     return process_start(number) == start

@@ -29,7 +29,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.tables import VERSION, layout, metadata
@@ -51,6 +51,7 @@ _REMEDIES = (
     ("i/o error", "check the disk and its free space; nothing of this call was written"),
     ("locked", "another process holds the store: end it, or use PostgreSQL for many writers"),
     ("no such", "the store was made by another version of everfit: move it aside"),
+    ("surrogates", "send text that is valid Unicode"),
     ("connection", "check that the database server runs and that the URL is right"),
 )
 
@@ -195,8 +196,6 @@ def faults(where: str) -> Iterator[None]:
         said = str(original).strip() or type(original).__name__
         lower = said.lower()
         remedy = next((r for mark, r in _REMEDIES if mark in lower), None)
-        if remedy is None and isinstance(fault, InterfaceError):
-            remedy = "a value has a type that the database cannot hold: send plain JSON values"
         raise StoreFault(
             f"{where} refused: {said}: {remedy or 'see the message of the database'}"
         ) from fault

@@ -7,6 +7,7 @@ the functions that return frames import it when they are called.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LONGEST_ID = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: no database takes it as text
 
 
 class Recorded(NamedTuple):
@@ -358,10 +360,15 @@ def same_value(a: Value, b: Value) -> bool:
 
 def checked_id(value: object) -> str:
     """`value` as the id of a row: text of 1 to 200 characters. Raises RecordFault."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID or "\0" in value:
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= _LONGEST_ID
+        or "\0" in value
+        or not (value.isascii() or _SURROGATE.search(value) is None)
+    ):
         raise RecordFault(
-            f"an id is text of 1 to {_LONGEST_ID} characters without NUL, got {value!r:.80}: "
-            "send one, or leave it out and take the server's"
+            f"an id is text of 1 to {_LONGEST_ID} characters without NUL or lone surrogates, got "
+            f"{value!r:.80}: send one, or leave it out and take the server's"
         )
     return value
 
