@@ -84,8 +84,9 @@ class Embedding:
             if kind == "number":
                 values = numbers(reference[name])
                 known = values[np.isfinite(values)]
-                mean = float(known.mean()) if len(known) else 0.0
-                deviation = float(known.std()) if len(known) else 0.0
+                with np.errstate(over="ignore", invalid="ignore"):  # checked next
+                    mean = float(known.mean()) if len(known) else 0.0
+                    deviation = float(known.std()) if len(known) else 0.0
                 usable = np.isfinite(mean) and np.isfinite(deviation)
                 placed.append(
                     Number(
@@ -125,7 +126,7 @@ class Embedding:
             else:
                 place = {level: code for code, level in enumerate(column.levels)}
                 text = texts(frame[column.name])
-                codes = text.map(place).fillna(len(place)).to_numpy(dtype=np.int64)
+                codes = text.map(place).fillna(len(place)).to_numpy(dtype=np.int64, copy=True)
                 codes[text.isna().to_numpy()] = len(place) + 1
                 points[np.arange(len(frame)), start + codes] = 1.0
             start += column.width
