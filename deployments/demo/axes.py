@@ -109,9 +109,10 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     for i in order:
         groups.append([i])
         centres.append(wanted[i])
-        while len(groups) > 1 and centres[-1] - centres[-2] < gap * (
-            len(groups[-1]) + len(groups[-2])
-        ) / 2:  # two groups touch: one group around the mean of what its members wanted
+        while (
+            len(groups) > 1
+            and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2
+        ):  # two groups touch: one group around the mean of what its members wanted
             groups[-2:] = [groups[-2] + groups[-1]]
             centres[-2:] = [sum(wanted[j] for j in groups[-1]) / len(groups[-1])]
     places = [0.0] * len(wanted)

@@ -73,7 +73,7 @@ class Client:
 
     def tell(self, rows: pd.DataFrame) -> None:
         labels = [
-            {"id": i, "value": int(late), "time": at.isoformat()}
+            {"id": i, "label": int(late), "time": at.isoformat()}
             for i, late, at in zip(rows["id"], rows[flights.TARGET], rows["arrived"], strict=True)
         ]
         self._post("/labels", {"labels": labels})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from models.records import Params
     from models.schema import Schema
 
-Fit = Callable[[pd.DataFrame, Path], Any]  # labelled rows -> a predictor, its files in the folder
+# Labelled rows to a predictor whose files go to the folder, and the seconds that fitting took.
+Fit = Callable[[pd.DataFrame, Path], tuple[Any, float]]
 EVERY_DAYS = 7
 
 
@@ -70,9 +70,8 @@ class Weekly:
             return False
         self.retrains += 1
         place = self._folder / f"{self.retrains:02d}"
-        began = time.perf_counter()
-        self._predictor = self._fit(flights.first_table(rows, now), place)
-        self.seconds += time.perf_counter() - began
+        self._predictor, seconds = self._fit(flights.first_table(rows, now), place)
+        self.seconds += seconds
         shutil.rmtree(self._folder / f"{self.retrains - 1:02d}", ignore_errors=True)
         return True
 
@@ -82,9 +81,11 @@ def bundle_fit(schema: Schema, params: Params, seed: int) -> Fit:
     from models.bundle import Predictor
     from models.training import fit_bundle
 
-    def fit(table: pd.DataFrame, folder: Path) -> Any:
+    def fit(table: pd.DataFrame, folder: Path) -> tuple[Any, float]:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fit_bundle(table, schema, params, folder=folder, seed=seed, times=table[flights.TIME])
-        return Predictor.load(folder)
+        made = fit_bundle(
+            table, schema, params, folder=folder, seed=seed, times=table[flights.TIME]
+        )
+        return Predictor.load(folder), made.seconds
 
     return fit

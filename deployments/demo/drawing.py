@@ -102,9 +102,7 @@ def _dates(story: Story, x: Scale, bottom: float) -> Iterator[str]:
         )
 
 
-def _lines(
-    story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel
-) -> Iterator[str]:
+def _lines(story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel) -> Iterator[str]:
     for name in (FROZEN, EVERFIT, WEEKLY):  # weekly's thin line stays visible on everfit's
         line = series[name]
         points = [(x(day), panel.y(v)) for day, v in zip(line.x, line.y, strict=True)]
@@ -166,9 +164,7 @@ def _retrain_lines(story: Story, x: Scale, top: float, bottom: float) -> Iterato
 
 def _retrain_numbers(story: Story, y: float) -> Iterator[str]:
     inner = WIDTH - LEFT - RIGHT
-    places = axes.spread(
-        [LEFT + (r.day + 1) / story.days * inner for r in story.retrains], gap=19
-    )
+    places = axes.spread([LEFT + (r.day + 1) / story.days * inner for r in story.retrains], gap=19)
     for retrain, px in zip(story.retrains, places, strict=True):
         kind = "passed" if retrain.passed else "refused"
         why = escape("; ".join(retrain.reasons) or retrain.rule)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.demo.scoreboard import EVERFIT, FROZEN, METRICS, NAMES, WEEKLY, Table, Week
-from monitoring.records import Decision, Kind, Signal, to_dict
+from monitoring.records import Decision, Signal, to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,10 @@ class Story:
 
 
 def drift_figures(items: tuple[Signal, ...]) -> tuple[float | None, float | None]:
-    """The MMD p-value and the share of drifted columns among a check's signals."""
-    drift = [s for s in items if s.kind is Kind.DRIFT and s.breached is not None]
-    p_value = next((s.p_value for s in drift if s.p_value is not None), None)
-    share = next((s.value for s in drift if s.p_value is None), None)
-    return p_value, share
+    """The MMD p-value and the share of drifted inputs; None where the detector could not speak."""
+    spoke = {s.name: s for s in items if s.breached is not None}
+    mmd, evidently = spoke.get("mmd"), spoke.get("evidently")
+    return mmd and mmd.p_value, evidently and evidently.value
 
 
 def check_of(decision: Decision, day: int, folder: Path) -> Check:

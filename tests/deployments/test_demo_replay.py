@@ -75,7 +75,9 @@ def keep(now):
     return Decision(window.id, now, Action.KEEP, "quiet", (), Signals(window, ()))
 
 
-async def run(folder, rows, days, server, watch=None, fit=lambda table, place: Constant(0.3)):
+async def run(
+    folder, rows, days, server, watch=None, fit=lambda table, place: (Constant(0.3), 2.0)
+):
     async def quiet(now):
         return keep(now)
 
@@ -149,10 +151,11 @@ async def test_weekly_refits_every_seventh_day_on_what_was_known_by_then(tmp_pat
     def fit(table, place):
         tables.append(table)
         place.mkdir(parents=True)
-        return Constant(0.3 + len(tables) / 10)
+        return Constant(0.3 + len(tables) / 10), 1.5
 
     board, weekly, _, _ = await run(tmp_path, rows, 16, Server(), fit=fit)
     assert weekly.retrains == 2
+    assert weekly.seconds == 3.0
     for table, now in zip(tables, (START + 7 * fl.DAY, START + 14 * fl.DAY), strict=True):
         known = rows[(rows["arrived"] <= now) & (rows["time"] < now)]
         assert len(table) == len(known)

@@ -1,0 +1,283 @@
+"""`everfit demo`: the whole loop on a year of flights, through its real parts.
+
+Everything it writes lies in one folder, `runs/demo`: the flights and the config that the first
+champion learns from, the telemetry store, the registry, the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployments.demo import flights
+from deployments.demo.client import Client, DemoFault
+from deployments.demo.comparators import Frozen, Weekly, bundle_fit
+from deployments.demo.progress import Progress, final
+from deployments.demo.replay import Day, replay
+from deployments.demo.scoreboard import EVERFIT, FROZEN, WEEKLY, Scoreboard, headline
+from deployments.demo.story import Check, Retrain, Story, check_of, to_json, write_json
+from monitoring.records import Decision
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from tasks.config import Config
+
+DEFAULT_WEEKS = 16
+DEFAULT_RUNS = Path("runs/demo")
+MARK = ".everfit-demo"  # a folder with this file was written by a demo, and may be written anew
+# What `quick` changes: enough to see the loop turn, not enough for a good model.
+QUICK = {
+    "families": "[logistic]",
+    "trials": "2",
+    "warm_trials": "2",
+    "permutations": "99",
+    "cooldown": "4d",
+    "maximum_age": "5d",
+    "minimum_new_labels": "1000",
+}
+
+
+def demo(
+    *,
+    weeks: int = DEFAULT_WEEKS,
+    json_path: Path | None = None,
+    runs: Path = DEFAULT_RUNS,
+    port: int | None = None,
+    prefect_port: int | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Replay `weeks` weeks from the end of January on, or all that are left of the year.
+
+    Returns the final table (see `story.to_json`), which also goes to `runs`/replay.json and to
+    `json_path`. `runs` is the folder of this demo; ports that are not given are free ones. Raises
+    DataFault when the flights are not installed, DemoFault when the replay cannot go on.
+    """
+    from rich.console import Console
+
+    from deployments.processes import free_port
+    from deployments.stack import inference_server, prefect_server
+
+    console = console or Console()
+    if weeks < 1:
+        raise DemoFault(f"a demo replays at least one week, got {weeks}: raise --weeks")
+    began = time.monotonic()
+    runs = runs.resolve()
+    rows = flights.load()
+    start = flights.YEAR_STARTS + flights.FIRST_DAYS * flights.DAY
+    last = rows[flights.TIME].iloc[-1].to_pydatetime()
+    days = min(7 * weeks, (last - start) // flights.DAY + 1)
+    with _folder(runs):
+        port = port or free_port(8080)
+        config_path = write_inputs(rows, runs, start, port, seed=seed, quick=quick)
+        console.print("starting Prefect's server and the model's server", highlight=False)
+        with (
+            prefect_server(runs / "prefect", prefect_port),
+            inference_server(config_path, port),
+        ):
+            story = asyncio.run(_loop(config_path, rows, start, days, seed, console, began))
+    return publish(story, runs, json_path, console)
+
+
+def write_inputs(
+    rows: pd.DataFrame, runs: Path, start: datetime, port: int, *, seed: int, quick: bool
+) -> Path:
+    """The first champion's flights and the config beside them; the config's path."""
+    flights.first_table(rows, start).to_parquet(runs / "flights.parquet", index=False)
+    text = (files("deployments.demo") / "everfit.yaml").read_text(encoding="utf-8")
+    changes = {"port": str(port), **(QUICK if quick else {})}
+    for key, value in changes.items():
+        text, found = re.subn(rf"(?m)^(\s+{key}:) *[^#\n]*?( *(?:#.*)?)$", rf"\1 {value}\2", text)
+        if found != 1:
+            raise DemoFault(f"the demo's config names {key} once, found {found} times: restore it")
+    text = text.replace("train:\n", f"train:\n  seed: {seed}\n", 1)
+    path = runs / "everfit.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+async def _loop(
+    config_path: Path,
+    rows: pd.DataFrame,
+    start: datetime,
+    days: int,
+    seed: int,
+    console: Console,
+    began: float,
+) -> Story:
+    """Train the first champion, replay, and tell the story. Prefect's server runs already."""
+    from flows.retrain import retrain
+    from flows.watch import watch
+    from models.bundle import Predictor
+    from tasks import lineage, places
+    from tasks.config import load
+
+    config = load(config_path)
+    board = Scoreboard(days)
+    progress = Progress(console, days, board.weeks)
+    progress.say(f"training the first champion on the flights before {start:%d %B}")
+    first = await retrain(config, "first", now=start, why="the first champion")
+    champion = places.registry(config).champion()
+    if champion is None:
+        raise DemoFault(f"the first champion has to pass the gate, but: {first.reason}")
+    made = lineage.read(config, champion)
+    progress.say(
+        f"version {champion.version} ({made.params.get('family')}) serves after "
+        f"{first.seconds:.1f} s of training; now {days} days under a simulated clock"
+    )
+    bundle = places.registry(config).download(champion.version, config.folder / "serving")
+    predictor = Predictor.load(bundle)
+    weekly = Weekly(
+        predictor, bundle_fit(places.schema(config), made.params, seed), config.folder / "weekly"
+    )
+    checks: list[Check] = []
+    retrains: list[Retrain] = []
+
+    def on_day(day: Day) -> None:
+        checks.append(check_of(day.decision, day.number, config.folder))
+        if day.decision.retrain:
+            retrains.append(retrain_of(config, day.decision, day.number, len(retrains) + 1))
+            progress.retrained(retrains[-1])
+        progress.day(day, board.loss())
+
+    with places.telemetry(config) as store:
+        client = Client(config.server_url, lambda a, b: store.window(config.name, None, a, b).rows)
+        with progress.running():
+            totals = await replay(
+                rows,
+                start=start,
+                days=days,
+                served=client,
+                watch=lambda now: watch(config, now=now),
+                frozen=Frozen(predictor),
+                weekly=weekly,
+                board=board,
+                on_day=on_day,
+            )
+        client.close()
+    table = board.table(seed=seed)
+    return Story(
+        start=start,
+        days=days,
+        first_rows=made.rows,
+        first_days=flights.FIRST_DAYS,
+        requests=client.requests,
+        rows=totals.rows,
+        unlabelled=totals.unlabelled,
+        weeks=tuple(board.by_week()),
+        checks=tuple(checks),
+        retrains=tuple(retrains),
+        table=table,
+        weekly_retrains=weekly.retrains,
+        training_seconds={
+            FROZEN: 0.0,
+            WEEKLY: weekly.seconds,
+            EVERFIT: sum(r.seconds for r in retrains),
+        },
+        wall_seconds=time.monotonic() - began,
+        p_value_limit=config.policy.drift_p_value,
+        share_limit=config.policy.drifted_share,
+        headline=tuple(headline(table, len(retrains), weekly.retrains)),
+    )
+
+
+def retrain_of(config: Config, decision: Decision, day: int, number: int) -> Retrain:
+    """How the retrain that a decision started ended, as its claim and its lineage say."""
+    from tasks import claims, lineage, places
+
+    with places.claims(config) as book:
+        claim = book.get(decision.window_id)
+    if claim is None or claim.result is None:
+        raise DemoFault(
+            f"the retrain of window {decision.window_id} has no outcome: see Prefect's page for "
+            "the run's fault"
+        )
+    outcome = claims.outcome_of(claim.result)
+    note = places.retrain_folder(config, decision.window_id) / lineage.LINEAGE
+    verdict = json.loads(note.read_text(encoding="utf-8"))["verdict"]
+    return Retrain(
+        number=number,
+        day=day,
+        time=decision.time,
+        window_id=decision.window_id,
+        rule=decision.rule,
+        reasons=decision.reasons,
+        passed=outcome.passed,
+        verdict=outcome.reason,
+        version=outcome.version,
+        seconds=outcome.seconds,
+        trials=outcome.trials,
+        gain=verdict["gain"],
+        low=verdict["low"],
+        high=verdict["high"],
+        gate_rows=verdict["rows"],
+    )
+
+
+def publish(story: Story, runs: Path, json_path: Path | None, console: Console) -> dict[str, Any]:
+    """Write the report, the picture and the table, and say where to look next."""
+    from deployments.demo import picture, report
+
+    shown = _shown(runs)
+    final(console, story)
+    ui = f"everfit ui {shown / 'everfit.yaml'}"
+    for path in (
+        report.write(story, runs / "report.html", ui=ui),
+        picture.draw(story, runs / "report.png"),
+        write_json(story, runs / "replay.json"),
+    ):
+        console.print(f"wrote {_shown(path)}", highlight=False)
+    if json_path is not None:
+        console.print(f"wrote {_shown(write_json(story, json_path))}", highlight=False)
+    console.print(f"look next: open {shown / 'report.html'}, or run  {ui}", highlight=False)
+    return to_json(story)
+
+
+def _shown(path: Path) -> Path:
+    """A path as a person would write it from here."""
+    path, here = path.resolve(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+@contextmanager
+def _folder(runs: Path) -> Iterator[None]:
+    """The demo's folder, emptied of what an earlier demo left, and this demo's alone."""
+    from filelock import FileLock, Timeout
+
+    from deployments.stack import recorded_server
+
+    if runs.exists() and any(runs.iterdir()) and not (runs / MARK).exists():
+        raise DemoFault(
+            f"the demo writes into a new folder or an earlier demo's, and {runs} holds something "
+            "else: name another with --runs"
+        )
+    runs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(runs / MARK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DemoFault(
+            f"one demo at a time in {runs}, and one runs there: wait, or name another folder with "
+            "--runs"
+        ) from None
+    try:
+        keep = {MARK, "prefect"} if recorded_server(runs / "prefect") else {MARK}
+        for left in runs.iterdir():
+            if left.name not in keep:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        lock.release()
+        (runs / MARK).touch()  # some systems remove a lock file at its release
