@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
+import struct
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
+from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
+from deployments.demo import drawing, picture, report
 from deployments.demo import flights as fl
 from deployments.demo.scoreboard import EVERFIT, FROZEN, WEEKLY, Scoreboard, headline
-from deployments.demo.story import Check, Retrain, Story
+from deployments.demo.story import Check, Retrain, Story, check_of, write_json
+from monitoring.records import Action, Decision, Kind, Signal, Signals, Window
 
 START = fl.YEAR_STARTS + 28 * fl.DAY
 
@@ -93,3 +103,168 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
         share_limit=0.5,
         headline=tuple(headline(table, len(made), weekly)),
     )
+
+
+class Page(HTMLParser):
+    """What the page refers to, what it names, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.text, self.loads = [], [], [], []
+        self.open = []
+        self.feed(text)
+        self.words = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+        if tag == "a":
+            self.links.append(given["href"])
+        if "id" in given:
+            self.ids.append(given["id"])
+        self.loads += [v for k, v in attrs if k in {"src", "srcset"} or (tag == "link")]
+
+    def handle_startendtag(self, tag, attrs):
+        """SVG's own way to close."""
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def story():
+    return made_story()
+
+
+def page_of(story, tmp_path):
+    return Page(report.write(story, tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(story, tmp_path):
+    text = report.write(story, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.open
+    assert not page.loads
+    assert "url(" not in text
+    assert not re.findall(r"https?://", text)
+    assert len(page.ids) == len(set(page.ids))
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert inside
+    assert set(inside) <= set(page.ids)
+
+
+def test_every_decision_links_to_its_own_evidently_report_where_one_was_drawn(story, tmp_path):
+    page = page_of(story, tmp_path)
+    acted = [c for c in story.checks if c.action != "keep"]
+    wanted = Counter(c.report for c in (*acted, *story.checks) if c.report)
+    assert Counter(link for link in page.links if link.startswith("reports/")) == wanted
+    assert any(c.report is None for c in story.checks)
+
+
+def test_refusals_are_told_with_their_reason(story, tmp_path):
+    page = page_of(story, tmp_path)
+    refused = [r for r in story.retrains if not r.passed]
+    assert page.words.count("Refused: the old model stays.") == len(refused) == 1
+    assert refused[0].verdict in page.words
+    assert "3 of 4 new models passed" in page.words
+
+
+def test_results_of_all_three_and_the_headline_are_on_the_page(story, tmp_path):
+    words = page_of(story, tmp_path).words
+    for line in story.headline:
+        assert line in words
+    for figures in story.table.metrics.values():
+        for value in figures.values():
+            assert f"{value:.4f}" in words
+
+
+def test_a_replay_without_retrains_says_so(tmp_path):
+    page = page_of(made_story(14, retrains=()), tmp_path)
+    assert "no rule found enough evidence" in page.words
+    assert "each time it was to do nothing" in page.words
+    assert not [i for i in page.ids if i.startswith("retrain-")]
+
+
+def test_reasons_are_escaped(tmp_path):
+    story = made_story(14, retrains=((9, True),))
+    hostile = replace(story.retrains[0], reasons=('<script>alert("x")</script>',))
+    text = report.write(replace(story, retrains=(hostile,)), tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_drawing_marks_each_retrain_at_its_day(story):
+    svg = ElementTree.fromstring(drawing.draw(story))
+    numbers = [a for a in svg.iter("a") if a.get("class", "").startswith("number")]
+    assert [a.get("href") for a in numbers] == [f"#retrain-{r.number}" for r in story.retrains]
+    lines = [e for e in svg.iter("line") if e.get("class", "").startswith("retrain")]
+    inner = drawing.WIDTH - drawing.LEFT - drawing.RIGHT
+    for retrain, line in zip(story.retrains, lines, strict=True):
+        day = (float(line.get("x1")) - drawing.LEFT) / inner * story.days
+        assert day == pytest.approx(retrain.day + 1, abs=0.1)
+        assert ("refused" in line.get("class")) is not retrain.passed
+
+
+def test_days_on_which_the_test_could_not_speak_have_no_mark(story):
+    svg = ElementTree.fromstring(drawing.draw(story))
+    marks = [g for g in svg.iter("g") if g.get("class") in {"calm", "alarmed"}]
+    spoke = sum(c.mmd_p_value is not None for c in story.checks)
+    assert spoke < story.days
+    assert len(marks) == spoke + story.days
+
+
+def test_the_png_is_wide_enough_and_grows_with_the_list_of_retrains(story, tmp_path):
+    def size(path):
+        head = path.read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        return struct.unpack(">II", head[16:24])
+
+    width, height = size(picture.draw(story, tmp_path / "a.png"))
+    assert width == 1800
+    _, without = size(picture.draw(made_story(14, retrains=()), tmp_path / "b.png"))
+    assert height > without
+
+
+def test_json_has_the_stable_keys_and_the_two_headline_ratios(story, tmp_path):
+    path = write_json(story, tmp_path / "deep" / "table.json")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    assert set(table) == {
+        "schema", "replayed", "table", "differences", "headline", "retrains", "weeks", "checks",
+        "interval", "wall_seconds",
+    }  # fmt: skip
+    for name in ("frozen", "weekly", "everfit"):
+        assert set(table["table"][name]) == {
+            "log_loss", "roc_auc", "error", "retrains", "training_seconds",
+        }  # fmt: skip
+    loss = {name: row["log_loss"] for name, row in table["table"].items()}
+    gain = (loss["frozen"] - loss["everfit"]) / (loss["frozen"] - loss["weekly"])
+    assert table["headline"]["gain_share"] == pytest.approx(gain)
+    assert table["headline"]["retrain_share"] == pytest.approx(4 / 15)
+    assert len(table["differences"]) == 9
+
+
+def test_a_check_takes_the_drift_figures_and_the_relative_report_from_the_decision(tmp_path):
+    window = Window("w1", "flights", "3", START, START + fl.DAY, 900, 700)
+    items = (
+        Signal("mmd", Kind.DRIFT, True, value=0.02, p_value=0.004),
+        Signal("evidently", Kind.DRIFT, False, value=0.25, p_value=None),
+        Signal("log_loss", Kind.PERFORMANCE, False, value=0.5),
+    )
+    page = tmp_path / "demo" / "reports" / "w1.html"
+    decision = Decision(
+        "w1", START, Action.KEEP, "watched", ("one day",), Signals(window, items, str(page))
+    )
+    check = check_of(decision, 5, tmp_path / "demo")
+    assert (check.mmd_p_value, check.drifted_share) == (0.004, 0.25)
+    assert check.report == "reports/w1.html"
+    silent = (Signal("mmd", Kind.DRIFT, None, reason="12 rows, 300 are needed"),)
+    decision = replace(decision, signals=Signals(window, silent))
+    assert check_of(decision, 5, tmp_path).mmd_p_value is None
+    assert check_of(decision, 5, tmp_path).report is None
