@@ -71,10 +71,10 @@ def judge(
     """Whether the challenger is better by more than `rule.margin` for certain.
 
     `champion` and `challenger` are probabilities (n, k) for the same rows, `y` their labels as
-    codes (n,). Rows are resampled in pairs (Efron and Tibshirani 1993, ch. 13); the challenger passes if
-    the lower percentile bound of its gain exceeds the margin. Without a champion it is held against
-    `baseline` (k,), the base rates of the training labels. `slices` are columns (n,) by which the
-    gain is reported too. Anything that cannot be compared is refused with the reason, never raised,
+    codes (n,). Rows are resampled in pairs (Efron and Tibshirani 1993, ch. 13); the challenger
+    passes if the lower percentile bound of its gain exceeds the margin. Without a champion it is
+    held against `baseline` (k,), the base rates of the training labels. `slices` are columns (n,)
+    by which the gain is reported too. Anything that cannot be compared is refused with the reason, never raised,
     but for a metric that does not exist.
     """
     if metric not in OBJECTIVES:
@@ -100,7 +100,7 @@ def _comparable(
     metric: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Labels, champion and challenger of one shape, or a DataFault that says why not."""
-    rows = len(codes)
+    rows = len(codes) if codes.ndim == 1 else 0
     if rows < rule.minimum_rows:
         raise DataFault(
             f"too few labelled rows to compare on: {rows:,} of the {rule.minimum_rows:,} needed"

@@ -205,7 +205,7 @@ def _column(values: pd.Series, target: pd.Series) -> tuple[Kind | None, str]:
         note = f"left out, it copies the target {target.name!r}"
     elif pd.api.types.is_datetime64_any_dtype(values):
         note = "left out, it holds dates; name it as the time if rows happen then"
-    elif pd.api.types.is_bool_dtype(values) or bool((known.map(type) == bool).all()):
+    elif pd.api.types.is_bool_dtype(values) or bool(known.map(lambda v: isinstance(v, bool)).all()):
         kind = "number"
     elif not pd.api.types.is_numeric_dtype(values):
         kind, note = _text_column(known.astype(str), distinct)

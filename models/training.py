@@ -210,5 +210,7 @@ def _fit(
 def _span(times: pd.Series | None, known: Any) -> tuple[datetime | None, datetime | None]:
     if times is None:
         return None, None
-    chosen = times[known]
+    chosen = times[known].dropna()
+    if not len(chosen):
+        return None, None
     return chosen.min().to_pydatetime(), chosen.max().to_pydatetime()

@@ -96,7 +96,8 @@ def train(data: TrainingData, params: Params, *, seed: int, seconds: float | Non
     numbers = torch.from_numpy(data.encoded.numbers)
     codes = torch.from_numpy(data.encoded.codes)
     y = torch.from_numpy(data.y)
-    batch, epochs = int(params["batch"]), int(params["epochs"])
+    epochs = int(params["epochs"])
+    batch = min(int(params["batch"]), max(16, len(y) // 16))  # a small table needs steps too
     peak, dropout = float(params["learning_rate"]), float(params["dropout"])
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=peak, weight_decay=float(params["weight_decay"])
