@@ -83,15 +83,20 @@ def mmd_test(
         raise WindowFault(f"permutations must be at least 1, got {permutations}: 999 is usual")
     if not scales or min(scales) <= 0:
         raise WindowFault(f"scales must be positive, got {tuple(scales)}: leave the default")
-    pooled, m = _pool(_matrix(x, "x"), _matrix(y, "y"))
-    rows = (m, len(pooled) - m)
+    x_rows, y_rows = _matrix(x, "x"), _matrix(y, "y")
+    if x_rows.shape[1] != y_rows.shape[1]:
+        raise WindowFault(
+            f"both samples need the same columns, got {x_rows.shape[1]} and {y_rows.shape[1]}: "
+            "select them"
+        )
+    rows = (len(x_rows), len(y_rows))
     rng = np.random.default_rng(seed)
-    pooled, observed = _canonical(pooled, m)
+    scaled, unit = _scaled(np.concatenate([x_rows, y_rows]))
+    points, observed = _canonical(scaled, rows[0])
     small = min(rows)  # the smaller side is the indicator, so that swapping sides changes nothing
-    indicators = np.empty((permutations + 1, len(pooled)), dtype=np.int8)
+    indicators = np.empty((permutations + 1, len(points)), dtype=np.int8)
     indicators[0] = observed if rows[0] <= rows[1] else 1 - observed
     indicators[1:] = rng.permuted(np.broadcast_to(indicators[0], indicators[1:].shape), axis=1)
-    points, unit = _scaled(pooled)
     median = _median_distance(points)
     bandwidths = [median * scale for scale in scales]
     device = getattr(x, "device", "cpu")
@@ -135,31 +140,24 @@ def _matrix(sample: Any, name: str) -> NDArray[np.float64]:
     return matrix
 
 
-def _pool(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    if x.shape[1] != y.shape[1]:
-        raise WindowFault(
-            f"both samples need the same columns, got {x.shape[1]} and {y.shape[1]}: select them"
-        )
-    return np.concatenate([x, y]), len(x)
+def _scaled(pooled: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Rows about their median, in units of their typical distance from it, safe in float32."""
+    with np.errstate(over="ignore"):  # what overflows is cut off
+        centred = pooled - np.median(pooled, axis=0)
+        reach = np.abs(centred).max(axis=1)
+        positive = reach[reach > 0]
+        unit = float(np.median(positive)) if len(positive) else 1.0
+        return np.clip(centred / unit, -_FAR, _FAR), unit
 
 
-def _canonical(pooled: NDArray[np.float64], m: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-    """Pooled rows in an order that does not know their sides, and who came from the first."""
-    columns = pooled.shape[1]
-    spread = pooled.std(axis=0)
+def _canonical(scaled: NDArray[np.float64], m: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Rows in an order that does not know their sides, and 1 for those of the first side."""
+    columns = scaled.shape[1]
+    spread = scaled.std(axis=0)
     weights = np.random.default_rng(columns).normal(size=columns)  # any fixed direction will do
-    along = (pooled - pooled.mean(axis=0)) @ (weights / np.where(spread > 0, spread, 1.0))
+    along = scaled @ (weights / np.where(spread > 0, spread, 1.0))
     order = np.argsort(along, kind="stable")
-    return pooled[order], (order < m).astype(np.int8)
-
-
-def _scaled(pooled: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
-    """Rows about their median in units of their typical distance from it, safe in float32."""
-    centred = pooled - np.median(pooled, axis=0)
-    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred))
-    positive = norms[norms > 0]
-    unit = float(np.median(positive)) if len(positive) else 1.0
-    return np.clip(centred / unit, -_FAR, _FAR).astype(np.float32), unit
+    return scaled[order].astype(np.float32), (order < m).astype(np.int8)
 
 
 def _median_distance(points: NDArray[np.float32]) -> float:
@@ -187,16 +185,17 @@ def _statistics(
     """Unbiased MMD² for every row of indicators and every bandwidth, (B + 1, L) float64.
 
     With a the 0/1 indicator of m rows, K the kernel with a zero diagonal, r = K1 and T = 1'K1, the
-    three sums of MMD² are a'Ka, a'r - a'Ka and T - 2a'r + a'Ka. The product is taken with the
-    centred c = a - m/N, which keeps the float32 sums small: a'Ka = c'Kc + 2 (m/N) a'r - (m/N)² T.
+    three sums of MMD² are a'Ka, a'r - a'Ka and T - 2a'r + a'Ka. The product is taken with
+    c = a - f, which keeps the float32 sums small: a'Ka = c'Kc + 2f a'r - f² T for any f. It is m/N
+    in 256ths, which float32 holds exactly, so that rows without any difference give exactly 0.
     """
     import torch
 
     total, count = len(points), len(indicators)
-    share = small / total
+    centre = round(256 * small / total) / 256
     rows = torch.as_tensor(points, device=device)
     squares = (rows * rows).sum(1)
-    centred = torch.as_tensor(indicators, device=device).T.to(torch.float32).sub_(share)
+    centred = torch.as_tensor(indicators, device=device).T.to(torch.float32).sub_(centre)
     block = int(max(16, min(total, 1024, memory_mb * 1e6 / (8 * total + 12 * count))))
     quadratic = torch.zeros(len(bandwidths), count, dtype=torch.float64, device=device)
     sums = torch.zeros(len(bandwidths), total, dtype=torch.float64, device=device)
@@ -214,8 +213,9 @@ def _statistics(
             quadratic[place] += products.mul_(centred[start:stop]).sum(0, dtype=torch.float64)
     whole = sums.sum(1)
     offset = sums - whole[:, None] / total  # centred, so that float32 products stay exact enough
-    within = (centred.T @ offset.T.to(torch.float32)).to(torch.float64) + share * whole  # a'r
-    first = quadratic.T + 2 * share * within - share**2 * whole
+    within = (centred.T @ offset.T.to(torch.float32)).to(torch.float64)
+    within += small / total * whole  # a'r
+    first = quadratic.T + 2 * centre * within - centre**2 * whole
     return _combine(first.cpu().numpy(), within.cpu().numpy(), whole.cpu().numpy(), small, total)
 
 

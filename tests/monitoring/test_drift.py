@@ -1,0 +1,107 @@
+"""The MMD test as a signal on mixed frames."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.drift import mmd_signal
+from monitoring.records import Kind, to_dict
+
+COLUMNS = {"temp": "number", "wind": "number", "carrier": "category"}
+
+
+def frame(rows=600, seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "id": np.arange(rows),  # not watched
+            "temp": rng.normal(50 + 20 * shift, 20, rows),
+            "wind": rng.gamma(2, 5, rows),
+            "carrier": rng.choice(["AA", "B6", "UA"], rows),
+        }
+    )
+
+
+def signal(current, reference=None, **options):
+    reference = frame(1_000, seed=99) if reference is None else reference
+    return mmd_signal(reference, current, COLUMNS, **{"rows": 300, **options})
+
+
+def test_no_drift_is_said_with_its_figures():
+    found = signal(frame())
+    assert (found.name, found.kind, found.breached) == ("mmd", Kind.DRIFT, False)
+    assert found.p_value > 0.001
+    assert found.rows == 300
+    assert found.detail["reference_rows"] == 300
+    assert found.threshold == "p <= 0.001"
+    json.dumps(to_dict(found))
+
+
+def _gaps(current):
+    current.loc[::3, "wind"] = None
+    return current
+
+
+CHANGES = {
+    "shift": lambda f: f.assign(temp=f["temp"] + 15),
+    "new category": lambda f: f.assign(carrier=f["carrier"].replace("AA", "ZZ")),
+    "new gaps": _gaps,
+    "all missing": lambda f: f.assign(wind=None),
+    "mix of categories": lambda f: f.assign(carrier=np.where(f["temp"] > 45, "AA", f["carrier"])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_drift_of_every_kind_is_seen(change):
+    found = signal(CHANGES[change](frame()))
+    assert found.breached is True
+    assert found.p_value == 0.001
+
+
+def test_one_missing_cell_is_no_alarm():
+    current = frame()
+    current.loc[5, "wind"] = None
+    assert signal(current).breached is False
+
+
+@pytest.mark.parametrize("rows", [0, 1, 199])
+def test_too_few_rows_cannot_say(rows):
+    found = signal(frame(rows))
+    assert found.breached is None
+    assert found.reason == f"{rows} current rows; at least 200 are needed"
+    assert signal(frame(), reference=frame(rows)).reason.startswith(f"{rows} reference rows")
+
+
+def test_a_missing_column_cannot_say():
+    found = signal(frame().drop(columns="wind"))
+    assert found.breached is None
+    assert "'wind'" in found.reason
+
+
+def test_equal_seeds_give_equal_signals():
+    assert signal(frame(shift=0.1), seed=4) == signal(frame(shift=0.1), seed=4)
+    assert signal(frame(shift=0.1), seed=4).p_value != signal(frame(shift=0.1), seed=5).p_value
+
+
+def test_a_level_below_the_permutations_gets_more_of_them():
+    found = signal(frame(shift=2.0), p_value=0.0004, permutations=99)
+    assert found.detail["permutations"] == 2_499
+    assert found.breached is True
+
+
+def test_false_alarms_keep_to_the_level():
+    alarms = sum(
+        signal(
+            frame(120, seed=seed),
+            reference=frame(400, seed=seed + 1_000),
+            rows=100,
+            p_value=0.05,
+            permutations=99,
+            seed=seed,
+            minimum_rows=50,
+        ).breached
+        for seed in range(150)
+    )
+    assert 1 <= alarms <= 18  # 7.5 expected
