@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +16,13 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from models.gate import GateRule
 from monitoring.rules import Rules, Threshold
+from tasks.config_faults import duplicates_refused, faults
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -33,7 +36,7 @@ def _duration(value: Any) -> Any:
     if isinstance(value, str) and not value.startswith("P"):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", value)
         if not match:
-            raise ValueError(f"a duration is a number and one of s, m, h, d, w; got {value!r}")
+            raise ValueError("a duration is a number and one of s, m, h, d, w: write it as 7d")
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     return value
 
@@ -61,6 +64,19 @@ def _durations(*names: str) -> BeforeValidator:
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_the_default(cls, value: Any) -> Any:
+        """A key with nothing but comments under it reads as None: it has its default."""
+        if not isinstance(value, dict):
+            return value
+        fields = cls.model_fields
+        return {
+            key: given
+            for key, given in value.items()
+            if given is not None or key not in fields or fields[key].is_required()
+        }
+
 
 class Data(Section):
     """Where labelled rows come from and what their columns are."""
@@ -85,7 +101,7 @@ class Train(Section):
     trials: int = Field(16, ge=1, le=10_000)
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on
     seconds: float = Field(120.0, gt=0)
-    parallel: int = Field(2, ge=1, le=256)
+    parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
     trial_rows: int = Field(20_000, ge=100)  # a trial fits on at most so many of the newest rows
     validation: float = Field(0.2, gt=0, lt=1)  # share of the newest rows a trial is scored on
     maximum_rows: int | None = Field(None, ge=100)  # the final fit sees at most so many newest rows
@@ -117,7 +133,18 @@ class Serving(Section):
 
 
 class Schedule(Section):
+    """When `everfit watch --schedule` checks: minute, hour, day, month, weekday; UTC."""
+
     cron: str = "0 6 * * *"
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        if not re.fullmatch(r"\s*([\w*/,#-]+\s+){4}[\w*/,#-]+\s*", value):
+            raise ValueError(
+                "a schedule is minute, hour, day, month and weekday: write it as '0 6 * * *'"
+            )
+        return value
 
 
 class Config(Section):
@@ -132,6 +159,15 @@ class Config(Section):
     serving: Serving = Serving()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
+
+    @model_validator(mode="after")
+    def _gate_can_pass(self) -> Config:
+        if self.gate.minimum_rows > self.gate.rows:
+            raise ValueError(
+                f"gate.minimum_rows must not exceed gate.rows, got {self.gate.minimum_rows} of "
+                f"{self.gate.rows}: the gate would refuse every challenger, lower it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_are_inputs(self) -> Config:
@@ -170,58 +206,72 @@ class Config(Section):
 def load(path: str | Path, **overrides: Any) -> Config:
     """Read a config file; relative paths in it are resolved against its folder.
 
-    `overrides` are dotted keys that win over the file (`serving.port` as `serving__port=8101`).
+    `overrides` are dotted keys that win over the file (`serving.port` as `serving__port=8101`);
+    None leaves the file's value. With a trainer of one's own the file's folder becomes importable.
     Raises ConfigFault that names every fault at once.
     """
+    path, raw = read(path, **overrides)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError:
+        raise ConfigFault(told(path, faults(raw, Config))) from None
+    if not source_of(config.data.source, path).is_file():
+        raise ConfigFault(told(path, [missing_source(config.data.source, path)]))
+    if config.train.trainer is not None and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # at the end: it shadows nothing
+    return _resolved(config, path)
+
+
+def read(path: str | Path, **overrides: Any) -> tuple[Path, dict[str, Any]]:
+    """The file's absolute path and its values before validation, `overrides` on top."""
     path = Path(path).expanduser().resolve()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), duplicates_refused())  # noqa: S506 - safe
     except FileNotFoundError:
         raise ConfigFault(
             f"no config file at {path}: write one with `everfit init NAME --data FILE --target COL`"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise ConfigFault(f"{path} is not readable YAML: {fault}") from None
+        raise ConfigFault(f"{path} is not readable YAML: {fault}: correct it there") from None
     if not isinstance(raw, dict):
-        raise ConfigFault(f"{path} must hold a mapping at the top, got {type(raw).__name__}")
+        raise ConfigFault(
+            f"{path} must hold `key: value` lines at the top, got {type(raw).__name__}: write one "
+            "with `everfit init`"
+        )
     for dotted, value in overrides.items():
         if value is None:
             continue
         place = raw
         *parents, last = dotted.split("__")
         for parent in parents:
-            place = place.setdefault(parent, {})
+            if not isinstance(place.get(parent), dict):
+                place[parent] = {}
+            place = place[parent]
         place[last] = value
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as fault:
-        raise ConfigFault(_explain(path, fault)) from None
-    return _resolved(config, path.parent)
+    return path, raw
 
 
-def _resolved(config: Config, base: Path) -> Config:
+def source_of(source: str | Path, path: Path) -> Path:
+    """Where the data that the config at `path` names lies."""
+    return (path.parent / Path(source).expanduser()).resolve()
+
+
+def missing_source(source: str | Path, path: Path) -> str:
+    return (
+        f"data.source: no such file: {source_of(source, path)}: correct the path, or write the "
+        "file first"
+    )
+
+
+def told(path: Path, lines: list[str]) -> str:
+    """All faults of the config at `path`, one a line."""
+    count = f"{len(lines)} fault{'s' * (len(lines) > 1)}"
+    return f"{path} has {count}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _resolved(config: Config, path: Path) -> Config:
     runs = config.runs or Path("runs") / config.name
-    source = base / config.data.source.expanduser()
-    if not source.is_file():
-        raise ConfigFault(
-            f"data.source: no such file: {source}: correct the path, or write the file first"
-        )
-    data = config.data.model_copy(update={"source": source.resolve()})
-    return config.model_copy(update={"data": data, "runs": (base / runs.expanduser()).resolve()})
-
-
-_REMEDIES = {
-    "extra_forbidden": "remove it or correct its spelling",
-    "missing": "add it",
-    "literal_error": "use one of the values named",
-}
-
-
-def _explain(path: Path, fault: ValidationError) -> str:
-    lines = []
-    for error in fault.errors(include_url=False):
-        place = ".".join(str(part) for part in error["loc"]) or "(top)"
-        received = "" if error["type"] == "missing" else f", got {error['input']!r:.80}"
-        remedy = _REMEDIES.get(error["type"])
-        lines.append(f"  {place}: {error['msg']}{received}" + (f": {remedy}" if remedy else ""))
-    return f"{path} has {len(lines)} fault{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
+    data = config.data.model_copy(update={"source": source_of(config.data.source, path)})
+    return config.model_copy(
+        update={"data": data, "runs": (path.parent / runs.expanduser()).resolve()}
+    )

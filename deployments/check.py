@@ -1,0 +1,226 @@
+"""Everything that can be wrong with a config, found before anything runs on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import ModelError
+from models.schema import closest
+from tasks.config import Config, Data, Train, missing_source, read, source_of, told
+from tasks.config_faults import faults
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pydantic import BaseModel
+
+    from models.gate import GateRule
+
+# What a retrain keeps for the fit at least, beside the rows that the gate holds back.
+TRAINING_ROWS = 50
+HOLDOUT_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The faults of a config with path and remedy; without any, a summary of what it says."""
+
+    path: Path
+    faults: tuple[str, ...]
+    summary: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.faults:
+            return told(self.path, list(self.faults))
+        return f"{self.path} is sound\n" + "\n".join(f"  {line}" for line in self.summary)
+
+
+def check(path: Path) -> Report:
+    """Look at the file, then at what it names; a fault in one section hides none of another's.
+
+    Raises ConfigFault when the file cannot be read as YAML at all.
+    """
+    path, raw = read(path)
+    found = faults(raw, Config)
+    data, train = _section(Data, raw.get("data")), _section(Train, raw.get("train"))
+    config = None if found else Config.model_validate(raw)
+    summary: list[str] = []
+    if data is None:
+        found += _source_fault(raw.get("data"), path)
+    else:
+        found += _data_faults(data, path, config.gate if config else None, summary)
+    if train is not None:
+        found += _train_faults(train, path, summary)
+    if config is not None:
+        summary.append(_rest(config))
+    return Report(path, tuple(found), () if found else tuple(summary))
+
+
+def _section(model: type[BaseModel], raw: Any) -> Any:
+    return None if faults(raw, model) else model.model_validate(raw)
+
+
+def _source_fault(raw: Any, path: Path) -> list[str]:
+    """Whether the file is missing, when that is all that a faulty section lets us look at."""
+    source = raw.get("source") if isinstance(raw, dict) else None
+    if not isinstance(source, str) or source_of(source, path).is_file():
+        return []
+    return [missing_source(source, path)]
+
+
+def _data_faults(data: Data, path: Path, gate: GateRule | None, summary: list[str]) -> list[str]:
+    from models.data import read_table
+
+    source = source_of(data.source, path)
+    if not source.is_file():
+        return [missing_source(data.source, path)]
+    try:
+        frame = read_table(source)
+    except ModelError as fault:
+        return [f"data.source: {fault}"]
+    places = {"data.target": data.target}
+    if data.time is not None:
+        places["data.time"] = data.time
+    places |= {f"data.columns.{name}": name for name in data.columns}
+    found = [
+        f"{place}: {source.name} has no column {name!r}: {closest(name, frame.columns)}"
+        for place, name in places.items()
+        if name not in frame.columns
+    ]
+    found += _column_faults(data, frame)
+    if data.time in frame.columns:
+        found += _time_faults(frame, str(data.time))
+    if data.target in frame.columns:
+        labelled = frame[frame[data.target].notna()]
+        found += _class_faults(data, labelled[data.target])
+        if gate is not None:
+            found += _row_faults(len(labelled), gate)
+        summary += _described(data, source, frame, labelled[data.target])
+    return found
+
+
+def _column_faults(data: Data, frame: pd.DataFrame) -> list[str]:
+    """Columns whose values are not of the kind that the config says."""
+    from models.encoding import Encoder
+    from models.schema import Column, Schema
+
+    found = []
+    for name, kind in data.columns.items():
+        if name not in frame.columns or name in (data.target, data.time):
+            continue
+        try:
+            schema = Schema((Column(name, kind),), data.target, (0, 1))
+            Encoder.fit(frame[[name]], schema)
+        except ModelError as fault:
+            found.append(f"data.columns.{name}: {fault}")
+    return found
+
+
+def _time_faults(frame: pd.DataFrame, column: str) -> list[str]:
+    from models.data import times
+
+    try:
+        times(frame, column)
+    except ModelError as fault:
+        return [f"data.time: {fault}"]
+    return []
+
+
+def _class_faults(data: Data, labels: pd.Series) -> list[str]:
+    from models.schema import class_key
+
+    listed = {class_key(label): label for label in data.classes}
+    found = []
+    if len(listed) < len(data.classes):
+        found.append(
+            f"data.classes: each class is named once, got {data.classes}: remove what repeats"
+        )
+    there = {class_key(value): value for value in labels.unique()}
+    foreign = [str(value) for key, value in there.items() if key not in listed]
+    if foreign:
+        found.append(
+            f"data.classes: {data.target!r} also holds {', '.join(foreign[:5])}"
+            f"{' and more' if len(foreign) > 5 else ''}: add each class, or drop these rows"
+        )
+    if absent := [label for key, label in listed.items() if key not in there]:
+        near = closest(str(absent[0]), [str(value) for value in there.values()])
+        found.append(f"data.classes: no row of {data.target!r} is {absent}: {near}")
+    return found
+
+
+def _row_faults(rows: int, gate: GateRule) -> list[str]:
+    held = min(gate.rows, int(rows * HOLDOUT_SHARE))
+    if rows - held < TRAINING_ROWS:
+        return [
+            f"data.source: {rows} labelled rows leave {rows - held} to train on, and "
+            f"{TRAINING_ROWS} are needed: bring more rows"
+        ]
+    if held < gate.minimum_rows:
+        return [
+            f"gate.minimum_rows: the gate can hold back {held} of {rows} labelled rows (a fifth), "
+            f"and {gate.minimum_rows} are asked for: lower it to {held} or less, or bring more rows"
+        ]
+    return []
+
+
+def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
+    import sys
+
+    from models import families
+
+    found = [
+        f"train.families: there is no family {name!r}: {closest(name, families.NAMES)}"
+        for name in train.families
+        if name not in families.NAMES
+    ]
+    known = [name for name in train.families if name in families.NAMES]
+    if "custom" in known and train.trainer is None:
+        found.append("train.trainer: the family 'custom' is your own: name it as module:attribute")
+        known.remove("custom")
+    if train.trainer is not None:
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+        try:
+            families.get("custom", train.trainer).space  # noqa: B018 - resolving is the check
+        except ModelError as fault:
+            return [*found, f"train.trainer: {fault}"]
+        except Exception as fault:  # the user's module may raise anything when imported
+            return [*found, f"train.trainer: importing {train.trainer!r} raised {fault!r}: mend it"]
+    if not known and train.trainer is None:
+        return found
+    space = families.space(known, train.trainer)
+    for name, change in train.space.items():
+        if name.partition(".")[0] in set(train.families) - set(known):
+            continue  # its family is the fault
+        try:
+            space.override({name: change})
+        except ModelError as fault:
+            found.append(f"train.space.{name}: {fault}")
+    summary.append(
+        f"tunes {', '.join(dict.fromkeys([*known, *(['custom'] if train.trainer else [])]))}: "
+        f"{len(space)} parameters, at most {train.trials} trials or {train.seconds:g} s"
+    )
+    return found
+
+
+def _described(data: Data, source: Path, frame: pd.DataFrame, labels: pd.Series) -> list[str]:
+    kinds = list(data.columns.values())
+    shares = labels.value_counts(normalize=True)
+    said = ", ".join(f"{label} {share:.0%}" for label, share in shares.head(6).items())
+    return [
+        f"data: {source.name}, {len(frame):,} rows, {len(labels):,} labelled",
+        f"learns {data.target} ({said}) from {_count(kinds, 'number', 'numbers')} and "
+        f"{_count(kinds, 'category', 'categories')}"
+        + (f", in order of {data.time}" * bool(data.time)),
+    ]
+
+
+def _count(kinds: list[str], one: str, many: str) -> str:
+    count = kinds.count(one)
+    return f"{count} {one if count == 1 else many}"
+
+
+def _rest(config: Config) -> str:
+    thresholds = ", ".join(str(t) for t in config.monitor.thresholds) or "no thresholds"
+    return f"serves on {config.server_url}, checks at '{config.schedule.cron}', {thresholds}"

@@ -1,0 +1,51 @@
+"""The command line: `everfit COMMAND`, also `python -m deployments COMMAND`.
+
+The command modules import click alone; what a command needs is imported when it runs, so that
+`everfit --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# In the order of a model's life, which is the order of the help.
+COMMANDS = (
+    "demo",
+    "init",
+    "check",
+    "train",
+    "serve",
+    "watch",
+    "retrain",
+    "rollback",
+    "status",
+    "ui",
+    "bench",
+)
+
+
+class Commands(click.Group):
+    """Each command is the `command` of the module of its name under deployments/commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"deployments.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="Start with `everfit demo`, or with your own data: `everfit init NAME --data FILE "
+    "--target COL`.",
+)
+@click.version_option(package_name="everfit", prog_name="everfit")
+def main() -> None:
+    """Keep production models fit: watch, decide, tune, prove, register, roll out, roll back."""

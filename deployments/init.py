@@ -1,0 +1,202 @@
+"""Write a commented config for a table."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from deployments.check import HOLDOUT_SHARE, TRAINING_ROWS
+from models.errors import DataFault
+from tasks.config import Config, ConfigFault, Monitor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.schema import Schema
+
+_BOOSTED = 400  # fewer rows than this are fitted by the linear model and the forest alone
+
+
+def write_config(
+    name: str,
+    data: Path,
+    target: str,
+    time: str | None = None,
+    *,
+    output: Path | None = None,
+    force: bool = False,
+) -> tuple[Path, list[str]]:
+    """Infer the columns of `data` and write NAME.yaml. Returns its path and notes on the columns.
+
+    Raises ConfigFault for a name that no config may have or a file that is there already (unless
+    `force`), DataFault for a table that cannot be learnt from.
+    """
+    from models.data import read_table, times
+    from models.schema import infer
+
+    path = (output or Path(f"{name}.yaml")).expanduser().resolve()
+    pattern = str(Config.model_fields["name"].metadata[0].pattern)
+    if not re.match(pattern, name):
+        raise ConfigFault(
+            f"a name has lower-case letters, digits, - and _, got {name!r}: choose another, for "
+            "instance my-model"
+        )
+    if path.exists() and not force:
+        raise ConfigFault(f"{path} is there already: name another with --output, or use --force")
+    frame = read_table(data)
+    schema, notes = infer(frame, target, time)
+    if time is not None:
+        times(frame, time)
+    labels = frame[target].dropna()
+    rows = len(labels)
+    held = int(rows * HOLDOUT_SHARE)
+    if held < 2 or rows - held < TRAINING_ROWS:
+        raise DataFault(
+            f"{rows} labelled rows are too few to train on and to prove a model: bring "
+            f"{TRAINING_ROWS + TRAINING_ROWS // 4} or more"
+        )
+    source = os.path.relpath(data.expanduser().resolve(), path.parent)
+    text = render(name, source, schema, classes_of(schema, labels), rows, notes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path, notes
+
+
+def classes_of(schema: Schema, labels: pd.Series) -> list[Any]:
+    """The classes in the config's order: of two, the rarer one, taken as positive, comes last."""
+    from models.schema import class_key
+
+    classes = list(schema.classes)
+    if len(classes) == 2:
+        counts = labels.map(class_key).value_counts()
+        classes.sort(key=lambda label: -int(counts.get(class_key(label), 0)))
+    return classes
+
+
+def render(
+    name: str, source: str, schema: Schema, classes: list[Any], rows: int, notes: list[str]
+) -> str:
+    """The text of the config."""
+    held = int(rows * HOLDOUT_SHARE)
+    gate_rows = min(2_000, held)
+    minimum = min(200, max(2, gate_rows // 2))
+    watched = min(Monitor().minimum_rows, max(30, rows // 10))
+    boosted = ["logistic", "hgb"] if rows >= _BOOSTED else ["logistic", "forest"]
+    columns = "\n".join(f"    {_yaml(c.name)}: {c.kind}" for c in schema.columns)
+    left_out = "".join(f"\n    # {' '.join(note.split())}" for note in notes)
+    time = f"time: {_yaml(schema.time)}" if schema.time is not None else "# time: COLUMN"
+    new_labels = min(500, max(20, rows // 10))
+    return _aligned(f"""\
+# {name}: one model under everfit's care. Paths are relative to this file; a key that is left out
+# has the default shown. `everfit check` names every fault; durations are 90s, 30m, 6h, 7d or 2w.
+name: {name}
+# runs: runs/{name}        # everything the loop writes
+
+data:
+  source: {_yaml(source)}     # .csv, .csv.gz or .parquet
+  target: {_yaml(schema.target)}
+  {time}  # when a row's prediction is asked for; without it rows are in no order
+  classes: {_yaml(classes)}     # the positive class comes last
+  label_delay: 0s           # how long after its time a row's label is known, mostly
+  columns:                  # the inputs: number or category{left_out}
+{columns}
+
+train:
+  families: {_yaml(boosted)}     # of logistic, hgb, forest, mlp
+  # trainer: mine:trainer   # your own: a search space and fit, in mine.py beside this file
+  objective: log_loss       # or error, one_minus_auc
+  trials: 16                # of the first search
+  warm_trials: 6            # of each later one, which starts from what the earlier ones learnt
+  seconds: 120              # a search ends after so long at the latest
+  parallel: 2               # trials at once
+  # trial_rows: 20000       # a trial fits on at most so many of the newest rows
+  # validation: 0.2         # share of the newest rows that a trial is scored on
+  # maximum_rows:           # the final fit sees at most so many of the newest rows; none: all
+  # seed: 0
+  space:                    # narrower or wider ranges; what is not named keeps the family's own
+{_space_lines()}
+
+monitor:                    # what each check looks at
+  window: 1d                # drift: predictions of so long
+  performance_window: 7d    # realised performance: those whose labels have come
+  minimum_rows: {watched}         # fewer predictions than this say nothing
+  minimum_labels: {watched}
+  # reference_rows: 2000    # training rows that windows are compared with
+  # mmd_rows: 500           # of each side, in the drift test
+  # permutations: 999
+  # confidence: 0.95        # a threshold is breached when the whole interval lies beyond it
+  thresholds:               # below, above, or worse_by: than at the gate
+    - {{metric: log_loss, worse_by: 0.02}}
+    - {{metric: latency_p95_ms, above: 500}}
+    # - {{metric: accuracy, below: 0.9}}
+
+policy:                     # when a breach leads to a retrain
+  # drift_p_value: 0.001    # level of one drift test
+  # drifted_share: 0.3      # share of drifted columns at which the report alarms
+  # confirmations: 2        # so many of the last `memory` windows must show the breach
+  # memory: 3
+  cooldown: 7d              # between two retrains; each refusal by the gate doubles it
+  minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
+  maximum_age: 60d          # retrain an older champion; null: never for its age
+  label_silence: 7d         # alert when no label has come for so long; null: never
+
+gate:                       # a challenger must beat the champion on rows that neither has seen
+  rows: {gate_rows}               # the newest labelled rows, held back from training
+  minimum_rows: {minimum}         # fewer prove nothing
+  confidence: 0.95          # one-sided, of the paired bootstrap
+  margin: 0.0               # the gain must exceed this; negative: no worse than this
+
+serving:
+  host: 127.0.0.1
+  port: 8080
+  workers: 1
+  # poll_seconds: 1.0       # how soon a new champion answers
+  # maximum_body_mb: 8
+  # maximum_rows: 10000     # of one request
+
+schedule:
+  cron: 0 6 * * *           # of the checks: minute, hour, day, month, weekday
+""")
+
+
+def _aligned(text: str) -> str:
+    """Comments behind values start in one column where they can."""
+    lines = []
+    for line in text.splitlines():
+        value, mark, comment = line.rpartition("  # ")
+        behind = mark and value.strip()
+        lines.append(f"{value.rstrip():<26}  # {comment.strip()}" if behind else line)
+    return "\n".join(lines) + "\n"
+
+
+def _space_lines() -> str:
+    """An example of each family's parameters with their ranges, commented out."""
+    from models import families
+
+    lines = []
+    for name in ("logistic", "hgb", "forest", "mlp"):
+        for parameter in families.get(name).space.parameters:
+            fields = {
+                key: getattr(parameter, key)
+                for key in ("low", "high", "log", "values", "choices")
+                if hasattr(parameter, key)
+            }
+            fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+            lines.append(f"    # {name}.{parameter.name}: {_yaml(fields)}")
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    """A value in YAML's flow style, quoted where it must be.
+
+    >>> _yaml(["no", "yes", 1]), _yaml("a: b")
+    ("['no', 'yes', 1]", "'a: b'")
+    """
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
+    )
+    return text.removesuffix("\n").removesuffix("\n...")

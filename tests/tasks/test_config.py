@@ -1,0 +1,193 @@
+"""A config is read whole, or refused whole: every fault with its place and its remedy."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.config import Config, ConfigFault, load
+
+FAULTY = """\
+name: My Model
+data:
+  source: nope.csv
+  target: y
+  columns: {a: numbr}
+  classes: [1]
+  label_delay: soon
+train:
+  family: [hgb]
+  families: []
+  trials: many
+  objective: logloss
+monitor:
+  thresholds:
+    - {metric: acuracy, below: 0.9}
+    - {metric: accuracy}
+    - {metric: accuracy, blow: 3}
+policy: {cooldwn: 3d, memory: 1}
+gate: {rowz: 5, confidence: 7}
+serving: {port: 99999}
+schedule: {cron: daily}
+"""
+
+
+def changed(path: Path, **sections: object) -> Path:
+    raw = yaml.safe_load(path.read_text())
+    for name, value in sections.items():
+        raw[name] = {**raw.get(name, {}), **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_paths_are_relative_to_the_file(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    config = load(tiny_config)
+    assert config.data.source == tmp_path / "flights.csv"
+    assert config.folder == tmp_path / "runs" / "tiny"
+    assert config.store_url == f"sqlite:///{tmp_path}/runs/tiny/telemetry.db"
+    assert config.artifacts.is_relative_to(config.folder)
+
+
+def test_overrides_win_and_none_leaves_the_file_alone(tiny_config, tmp_path):
+    port = load(tiny_config).serving.port
+    config = load(tiny_config, serving__port=None, serving__workers=3, runs=str(tmp_path / "x"))
+    assert (config.serving.port, config.serving.workers) == (port, 3)
+    assert config.folder == tmp_path / "x"
+    assert load(tiny_config, schedule__cron="5 4 * * 1").schedule.cron == "5 4 * * 1"
+    with pytest.raises(ConfigFault, match=r"serving\.port: .* equal to 1, got 0"):
+        load(tiny_config, serving__port=0)
+
+
+def test_every_fault_is_told_at_once_with_its_place_and_remedy(tmp_path):
+    path = tmp_path / "faulty.yaml"
+    path.write_text(FAULTY)
+    with pytest.raises(ConfigFault) as caught:
+        load(path)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path} has {len(lines)} faults:"
+    told = {line.strip().partition(": ")[0]: line for line in lines}
+    for place, remedy in {
+        "name": "for instance my-model",
+        "data.columns.a": "did you mean 'number'?",
+        "data.classes": "name more",
+        "data.label_delay": "got 'soon': write it as 7d",
+        "train.family": "did you mean 'families'?",
+        "train.families": "name more",
+        "train.trials": "write a whole number",
+        "train.objective": "did you mean 'log_loss'?",
+        "monitor.thresholds.0.metric": "did you mean 'accuracy'?",
+        "monitor.thresholds.1": "add one",
+        "monitor.thresholds.2.blow": "did you mean 'below'?",
+        "policy.cooldwn": "did you mean 'cooldown'?",
+        "policy": "memory is at least `confirmations`, got 1",
+        "gate.rowz": "did you mean 'rows'?",
+        "gate": "confidence",
+        "serving.port": "choose a value in this range",
+        "schedule.cron": "'0 6 * * *'",
+    }.items():
+        assert remedy in told.pop(place), place
+    assert not told, "no fault is told that is none"
+
+
+def test_a_missing_section_is_named(tmp_path):
+    path = tmp_path / "short.yaml"
+    path.write_text("name: short\ndata: {source: a.csv}\n")
+    with pytest.raises(ConfigFault) as caught:
+        load(path)
+    for place in ("data.target", "data.columns", "data.classes", "train"):
+        assert f"  {place}: it must be given: add it" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("name: [", "not readable YAML"),
+        ("name: a\nname: b\n", "the key 'name' stands twice"),
+        ("serving: {port: 1, port: 2}\n", "the key 'port' stands twice"),
+        ("- a\n- b\n", "must hold `key: value` lines at the top, got list"),
+        ("", "must hold `key: value` lines at the top, got NoneType"),
+    ],
+)
+def test_what_is_no_config_is_refused(tmp_path, text, rule):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigFault, match=rule):
+        load(path)
+
+
+def test_files_that_are_not_there_are_named(tiny_config, tmp_path):
+    with pytest.raises(ConfigFault, match=r"no config file at .*gone\.yaml: write one with"):
+        load(tmp_path / "gone.yaml")
+    (tmp_path / "flights.csv").unlink()
+    with pytest.raises(ConfigFault, match=r"data\.source: no such file: .*flights\.csv: correct"):
+        load(tiny_config)
+
+
+def test_a_binary_file_is_not_yaml(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(ConfigFault, match="not readable YAML"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("1.5h", timedelta(hours=1.5)),
+        ("2w", timedelta(weeks=2)),
+        ("P3D", timedelta(days=3)),
+    ],
+)
+def test_durations_are_read_everywhere_and_written_back(tiny_config, text, value):
+    config = load(
+        changed(
+            tiny_config,
+            data={"label_delay": text},
+            policy={"cooldown": text, "maximum_age": None},
+            monitor={"window": text},
+        )
+    )
+    assert config.data.label_delay == config.monitor.window == config.policy.cooldown == value
+    assert config.policy.maximum_age is None
+    again = Config.model_validate(config.model_dump(mode="json"))
+    assert again == config
+
+
+def test_a_section_of_comments_has_its_defaults(tiny_config):
+    text = tiny_config.read_text() + "schedule:\n  # cron: 0 7 * * *\n"
+    tiny_config.write_text(text.replace("  trials: 2", "  space:\n  trials: 2"))
+    config = load(tiny_config)
+    assert config.schedule.cron == "0 6 * * *"
+    assert config.train.space == {}
+
+
+def test_the_target_and_the_time_are_no_inputs(tiny_config):
+    columns = {"carrier": "category", "late": "category"}
+    with pytest.raises(ConfigFault, match="'late' is the target or the time: remove it"):
+        load(changed(tiny_config, data={"columns": columns}))
+
+
+def test_a_gate_that_would_refuse_everything_is_refused(tiny_config):
+    with pytest.raises(ConfigFault, match=r"gate\.minimum_rows must not exceed gate\.rows"):
+        load(changed(tiny_config, gate={"rows": 100, "minimum_rows": 101}))
+
+
+def test_a_trainer_beside_the_file_can_be_imported(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    load(tiny_config)
+    assert str(tmp_path) not in sys.path
+    load(changed(tiny_config, train={"trainer": "mine:trainer"}))
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_configs_cannot_be_changed(tiny_config):
+    config = load(tiny_config)
+    with pytest.raises(ValueError, match="frozen"):
+        config.name = "other"
