@@ -108,11 +108,23 @@ def _pointed_at(url: str, home: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _send_what_is_queued()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _send_what_is_queued() -> None:
+    """Prefect sends logs and events in the background: all of them, before the server stops."""
+    if "prefect.logging.handlers" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=5)
 
 
 @contextmanager

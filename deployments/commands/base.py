@@ -47,10 +47,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug")
         environment.prepare()
-        logging.basicConfig(
-            level=logging.INFO if debug else logging.WARNING,
-            format="%(levelname)s %(name)s: %(message)s",
-        )
+        log_to_stderr(debug)
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, click.ClickException, KeyboardInterrupt):
@@ -62,6 +59,19 @@ class Command(click.Command):
             if debug:
                 raise
             raise click.ClickException(explain(fault)) from None
+
+
+def log_to_stderr(debug: bool) -> None:
+    """Warnings of the libraries; with `debug` also what Prefect and everybody else has to say.
+
+    Without it Prefect is silent here: its page keeps its log, and a flow's fault is told once.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    if not debug:
+        handler.setLevel(logging.WARNING)
+        handler.addFilter(lambda record: not record.name.startswith("prefect"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
 
 
 def explain(fault: Exception) -> str:
