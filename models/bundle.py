@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models import families
 from models.encoding import Encoder
-from models.errors import BundleFault, ModelError
+from models.errors import BundleFault, DataFault, ModelError, SpaceFault
 from models.families import Fitted
 from models.records import Params, Scalar
 from models.schema import Schema
@@ -65,7 +65,7 @@ class Predictor:
             encoder = Encoder.from_json(info["encoder"])
             fitted = families.get(info["family"]).load(folder)
             return cls(info, encoder, fitted, found)
-        except (OSError, KeyError, TypeError, ValueError) as fault:
+        except (OSError, KeyError, TypeError, ValueError, DataFault, SpaceFault) as fault:
             raise BundleFault(
                 f"{folder} holds no bundle that can be read: {type(fault).__name__}: {fault}: "
                 "train it anew"
@@ -226,6 +226,12 @@ def _replace(temporary: Path, folder: Path) -> None:
         temporary.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old / "bundle")
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder.rename(old / "bundle")
+        try:
+            temporary.rename(folder)
+        except OSError:
+            (old / "bundle").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -155,6 +155,10 @@ def digest(frame: pd.DataFrame) -> str:
             total.update(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).tobytes())
             continue
         codes, uniques = pd.factorize(values)
+        if values.dtype == object and not all(isinstance(value, str) for value in uniques):
+            # pandas takes 1, 1.0 and True for one value, so spell out mixed columns
+            kinds = [f"{type(v).__name__} {v}" for v in values.tolist()]
+            codes, uniques = pd.factorize(pd.Index(kinds, dtype=object))
         total.update(np.asarray(codes, dtype="<i8").tobytes())
         for value in uniques:
             text = repr((type(value).__name__, str(value))).encode()

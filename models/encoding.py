@@ -127,7 +127,7 @@ class Encoder:
         if hasattr(values, "factorize"):
             texts, codes = _factorised(values, name)
             table = [MISSING if t is None else known.get(t, UNKNOWN) for t in texts]
-            result: NDArray[np.int64] = np.array([*table, MISSING], dtype=np.int64)[codes]
+            result: NDArray[np.int64] = np.array(table, dtype=np.int64)[codes]
             return result
         if isinstance(values, np.ndarray):
             values = values.tolist()
@@ -250,17 +250,20 @@ def _text(value: Any, name: str, row: int) -> str | None:
 
 
 def _factorised(values: Any, name: str) -> tuple[list[str | None], NDArray[np.int64]]:
-    """Distinct texts of a pandas column and each row's position; a missing row points past them.
-
-    None among the texts is an empty string, which is missing too.
-    """
+    """Distinct texts of a pandas column and each row's position among them; None is missing."""
     codes, uniques = values.factorize()
+    if values.dtype == object and not all(isinstance(value, str) for value in uniques):
+        # pandas takes 1 and True for one value; as categories they are two
+        places: dict[str | None, int] = {}
+        rows = [
+            places.setdefault(_text(value, name, row), len(places))
+            for row, value in enumerate(values.tolist())
+        ]
+        return list(places), np.asarray(rows, dtype=np.int64)
     codes = np.asarray(codes, dtype=np.int64)
     texts: list[str | None] = []
     for position, value in enumerate(uniques):
-        try:
-            texts.append(_text(value, name, -1))
-        except DataFault:
-            texts.append(_text(value, name, int(np.flatnonzero(codes == position)[0])))
+        first = int(np.argmax(codes == position)) if not isinstance(value, str) else -1
+        texts.append(_text(value, name, first))
     texts.append(None)
     return texts, np.where(codes < 0, len(texts) - 1, codes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,8 +75,8 @@ def judge(
     codes (n,). Rows are resampled in pairs (Efron and Tibshirani 1993, ch. 13); the challenger
     passes if the lower percentile bound of its gain exceeds the margin. Without a champion it is
     held against `baseline` (k,), the base rates of the training labels. `slices` are columns (n,)
-    by which the gain is reported too. Anything that cannot be compared is refused with the reason, never raised,
-    but for a metric that does not exist.
+    by which the gain is reported too. Anything that cannot be compared is refused with the reason,
+    never raised, but for a metric that does not exist.
     """
     if metric not in OBJECTIVES:
         raise DataFault(
@@ -142,8 +143,9 @@ def _compared(
     parts = tuple(_slices(codes, old, new, metric, rule, rng, slices))
     unit = "1 - AUC" if metric == "one_minus_auc" else f"{metric.replace('_', ' ')} per row"
     side = "better" if gain >= 0 else "worse"
+    level = f"{100 * rule.confidence:g} %"
     words = (
-        f"challenger {side} than the {opponent} by {abs(gain):.4f} {unit} ({rule.confidence:.0%} "
+        f"challenger {side} than the {opponent} by {abs(gain):.4f} {unit} ({level} "
         f"lower bound {low:.4f}) on {rows:,} rows"
     )
     if opponent == "champion":
@@ -255,7 +257,7 @@ def _slices(
 ) -> Iterator[dict[str, Any]]:
     """Gain and bounds in each large enough slice of each column."""
     for name, values in slices.items():
-        texts = np.array([str(v) for v in values], dtype=object)
+        texts = _binned(values)
         if len(texts) != len(codes):
             raise DataFault(
                 f"a slice has one value per row, got {len(texts)} of {name!r} for {len(codes)} "
@@ -278,3 +280,20 @@ def _slices(
                     "low": low,
                     "high": high,
                 }
+
+
+def _binned(values: Any) -> NDArray[np.object_]:
+    """Slicing values as text; numbers with many values as the quarter they fall into."""
+    column = np.asarray(values)
+    if column.ndim == 1 and column.dtype.kind in "iuf" and len(np.unique(column)) > _SLICES:
+        numbers = column.astype(np.float64)
+        cuts = np.unique(np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
+        names = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
+        place = np.clip(np.searchsorted(cuts, numbers, side="right") - 1, 0, len(names) - 1)
+        texts = [
+            "missing" if gone else names[i]
+            for i, gone in zip(place, np.isnan(numbers), strict=True)
+        ]
+    else:
+        texts = [str(value) for value in values]
+    return np.array(texts, dtype=object)

@@ -91,9 +91,9 @@ def test_equal_seeds_give_equal_models(family: Family) -> None:
 def test_a_fit_leaves_the_global_generators_alone(family: Family) -> None:
     import torch
 
-    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
     fit(family, data(100))
-    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == numpy_state).all()
     assert torch.equal(torch.get_rng_state(), torch_state)
 
 
