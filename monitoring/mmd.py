@@ -204,13 +204,13 @@ def _statistics(
         distances = torch.addmm(squares[:stop], rows[start:stop], rows[:stop].T, alpha=-2.0)
         distances.add_(squares[start:stop, None]).clamp_(min=0.0)
         for place, bandwidth in enumerate(bandwidths):
-            kernel = torch.exp(distances * (-0.5 / bandwidth**2))
+            kernel = distances.mul(-0.5 / bandwidth**2).exp_()
             kernel[:, start:].fill_diagonal_(0.0)
-            sums[place, start:stop] += kernel.sum(1, dtype=torch.float64)
-            sums[place, :start] += kernel[:, :start].sum(0, dtype=torch.float64)
+            sums[place, start:stop] += kernel.sum(1)  # pairwise sums: float32 is enough in a block
+            sums[place, :start] += kernel[:, :start].sum(0)
             kernel[:, :start] *= 2.0  # stands for the upper triangle as well
             products = kernel @ centred[:stop]
-            quadratic[place] += products.mul_(centred[start:stop]).sum(0, dtype=torch.float64)
+            quadratic[place] += products.mul_(centred[start:stop]).sum(0)
     whole = sums.sum(1)
     offset = sums - whole[:, None] / total  # centred, so that float32 products stay exact enough
     within = (centred.T @ offset.T.to(torch.float32)).to(torch.float64)

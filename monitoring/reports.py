@@ -16,7 +16,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CATEGORY_TEST = "homogeneity"
+_METHODS = {"number": "ks", "category": "homogeneity"}  # by their names in Evidently
 _EXPECTED = 5.0  # least expected count of a category on the smaller side
 _RARE = "(rare)"
 
@@ -89,14 +89,11 @@ def drift_report(
         return silent("no column has a value in the reference or in the window")
     corrected = level / tests
     tested = [c for c in checked if c.tested]
-    snapshot: Any = None
-    p_values: dict[str, float] = {}
-    if tested:
-        try:
-            snapshot, p_values = _run(before, after, tested, corrected, share)
-        except Exception as error:
-            _log.exception("Evidently could not compare %s columns", len(tested))
-            return silent(f"Evidently failed: {type(error).__name__}: {error}")
+    try:
+        p_values = _p_values(before, after, tested, corrected)
+    except Exception as error:
+        _log.exception("Evidently could not compare %s columns", len(tested))
+        return silent(f"Evidently failed: {type(error).__name__}: {error}")
     unknown = [c.name for c in tested if not np.isfinite(p_values.get(c.name, np.nan))]
     if unknown:
         return silent(f"Evidently gave no p-value for {unknown}", unknown=unknown)
@@ -111,8 +108,8 @@ def drift_report(
         "corrected": corrected,
         "reference_rows": len(reference),
     }
-    if html is not None and snapshot is not None and (breached or always_html):
-        detail |= _write(snapshot, html)
+    if html is not None and tested and (breached or always_html):
+        detail |= _write(html, before, after, tested, corrected, share)
     return Signal(
         "evidently",
         Kind.DRIFT,
@@ -184,39 +181,52 @@ def _lump(old: pd.Series, new: pd.Series) -> tuple[pd.Series, pd.Series]:
     return old.map(place), new.map(place)
 
 
-def _run(
-    before: pd.DataFrame, after: pd.DataFrame, tested: list[_Column], corrected: float, share: float
-) -> tuple[Any, dict[str, float]]:
-    """Evidently's snapshot, and the p-value of every column."""
+def _p_values(
+    before: pd.DataFrame, after: pd.DataFrame, tested: list[_Column], corrected: float
+) -> dict[str, float]:
+    """Every column by Evidently's own test objects: what a report says, without its drawings."""
     with _quiet():
         kit = _evidently()
-        names = [c.name for c in tested]
-        method = {c.name: "ks" if c.kind == "number" else _CATEGORY_TEST for c in tested}
-        definition = kit.DataDefinition(
-            numerical_columns=[c.name for c in tested if c.kind == "number"],
-            categorical_columns=[c.name for c in tested if c.kind == "category"],
-        )
-        metrics = [
-            kit.DriftedColumnsCount(
-                columns=names,
-                drift_share=share,
-                num_method="ks",
-                cat_method=_CATEGORY_TEST,
-                num_threshold=corrected,
-                cat_threshold=corrected,
-            ),
-            *(kit.ValueDrift(column=n, method=method[n], threshold=corrected) for n in names),
-        ]
-        snapshot = kit.Report(metrics, include_tests=True).run(
-            kit.Dataset.from_pandas(after[names], data_definition=definition),
-            kit.Dataset.from_pandas(before[names], data_definition=definition),
-        )
-        found = snapshot.dict()["metrics"]
-    return snapshot, {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in found
-        if "column" in metric["config"]
+        return {
+            c.name: float(
+                kit.tests[c.kind](
+                    reference_data=before[c.name].dropna(),
+                    current_data=after[c.name].dropna(),
+                    feature_type=kit.types[c.kind],
+                    threshold=corrected,
+                ).drift_score
+            )
+            for c in tested
+        }
+
+
+def _draw(
+    before: pd.DataFrame, after: pd.DataFrame, tested: list[_Column], corrected: float, share: float
+) -> Any:
+    """Evidently's report of the same tests on the same rows, as a snapshot."""
+    kit = _evidently()
+    names = [c.name for c in tested]
+    definition = kit.DataDefinition(
+        numerical_columns=[c.name for c in tested if c.kind == "number"],
+        categorical_columns=[c.name for c in tested if c.kind == "category"],
+    )
+    chosen: dict[str, Any] = {
+        "num_method": _METHODS["number"],
+        "cat_method": _METHODS["category"],
+        "num_threshold": corrected,
+        "cat_threshold": corrected,
     }
+    metrics = [
+        kit.DriftedColumnsCount(columns=names, drift_share=share, **chosen),
+        *(
+            kit.ValueDrift(column=c.name, method=_METHODS[c.kind], threshold=corrected)
+            for c in tested
+        ),
+    ]
+    return kit.Report(metrics, include_tests=True).run(
+        kit.Dataset.from_pandas(after[names], data_definition=definition),
+        kit.Dataset.from_pandas(before[names], data_definition=definition),
+    )
 
 
 def _detail(column: _Column, p_value: float | None, corrected: float) -> dict[str, Any]:
@@ -234,17 +244,18 @@ def _detail(column: _Column, p_value: float | None, corrected: float) -> dict[st
     }
 
 
-def _write(snapshot: Any, html: Path) -> dict[str, str]:
-    """Write the report beside its place, then move it there. A full disk silences no alarm."""
+def _write(html: Path, *drawn: Any) -> dict[str, str]:
+    """Draw the report beside its place, then move it there. A full disk silences no alarm."""
     part = html.with_name(f".{html.name}.{os.getpid()}.part")
     try:
         html.parent.mkdir(parents=True, exist_ok=True)
         with _quiet():
-            snapshot.save_html(str(part))
+            _draw(*drawn).save_html(str(part))
         part.replace(html)
     except Exception as error:  # the drawing as well as the disk may fail
         _log.exception("the report %s was not written", html.name)
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         return {"html_fault": f"{type(error).__name__}: {error}"}
     return {"html": str(html)}
 
@@ -263,12 +274,12 @@ def _quiet() -> Iterator[None]:
 def _evidently() -> SimpleNamespace:
     """What is used of Evidently, with our test of categories known to it; takes seconds, once."""
     from evidently import DataDefinition, Dataset, Report
-    from evidently.legacy.calculations.stattests import StatTest, register_stattest
+    from evidently.legacy.calculations.stattests import StatTest, ks_stat_test, register_stattest
     from evidently.legacy.core import ColumnType
     from evidently.metrics import DriftedColumnsCount, ValueDrift
 
     test = StatTest(
-        name=_CATEGORY_TEST,
+        name=_METHODS["category"],
         display_name="chi-square of homogeneity p_value",
         allowed_feature_types=[ColumnType.Categorical],
     )
@@ -279,6 +290,8 @@ def _evidently() -> SimpleNamespace:
         DriftedColumnsCount=DriftedColumnsCount,
         Report=Report,
         ValueDrift=ValueDrift,
+        tests={"number": ks_stat_test, "category": test},
+        types={"number": ColumnType.Numerical, "category": ColumnType.Categorical},
     )
 
 
