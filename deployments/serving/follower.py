@@ -50,7 +50,7 @@ class Follower:
         folder: Path,
         *,
         registry: Callable[[], Champions],
-        load: Callable[[Path], Model] | None = None,
+        load: Callable[[Path, str], Model] | None = None,
         poll_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,11 +65,19 @@ class Follower:
         self._retries: dict[str, tuple[float, float]] = {}  # version: (when again, pause)
         self._registry_faults = 0
         self._stop = threading.Event()
+        self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def first_look(self, timeout: float) -> None:
+        """Wait until the registry has been looked at once, and its champion loaded if it has one.
+
+        A worker beside others waits for this before it takes connections: the port is shared, so
+        its 'not ready' would be an answer to a request that another could have served."""
+        self._looked.wait(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop the thread; a load under way is given up with the process."""
@@ -80,6 +88,7 @@ class Follower:
     def _run(self) -> None:
         while not self._stop.is_set():
             self.step()
+            self._looked.set()
             self._stop.wait(self._pause())
 
     def _pause(self) -> float:
@@ -127,7 +136,7 @@ class Follower:
 
     def _loaded(self, release: Release, bundle: Path) -> Slot:
         started = time.perf_counter()
-        model = self._load(bundle)
+        model = self._load(bundle, release.digest)
         model.self_check()
         log.info("version %s loaded in %.2f s", release.version, time.perf_counter() - started)
         return Slot(release, model)
@@ -190,10 +199,10 @@ class Follower:
         return True
 
 
-def _load(bundle: Path) -> Model:
+def _load(bundle: Path, digest: str) -> Model:
     from models.bundle import Predictor
 
-    model = Predictor.load(bundle)
+    model = Predictor.load(bundle, digest=digest)
     if torch := sys.modules.get("torch"):  # one thread a worker: parallelism is over workers
         torch.set_num_threads(1)
     return model

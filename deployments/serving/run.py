@@ -28,8 +28,8 @@ def serve(
 ) -> None:
     """Serve the config's model until SIGTERM or Ctrl-C; running requests are finished first.
 
-    `host`, `port`, `workers` and `runs` win over the config. Workers share the port, are started anew when
-    they die, and each follows the champion by itself. Raises ConfigFault.
+    `host`, `port`, `workers` and `runs` win over the config. Workers share the port, are started
+    anew when they die, and each follows the champion by itself. Raises ConfigFault.
     """
     import uvicorn
 

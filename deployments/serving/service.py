@@ -26,6 +26,8 @@ from tasks.config import Config
 
 log = logging.getLogger(__name__)
 
+_FIRST_LOOK = 60.0  # seconds after which a worker takes connections without a champion
+
 T = TypeVar("T")
 
 
@@ -68,7 +70,7 @@ class Service:
         config: Config,
         *,
         registry: Callable[[], Champions] | None = None,
-        load: Callable[[Path], Model] | None = None,
+        load: Callable[[Path, str], Model] | None = None,
         store: TelemetryStore | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
@@ -102,6 +104,8 @@ class Service:
         """From start-up to shutdown; on leaving, pending predictions reach the store."""
         self.writer.start()
         self.follower.start()
+        if self.config.serving.workers > 1:
+            await asyncio.to_thread(self.follower.first_look, _FIRST_LOOK)
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ class Alias:
         self.downloads.append(version)
         return folder / version
 
-    def load(self, bundle: Path) -> Double:
+    def load(self, bundle: Path, digest: str) -> Double:
+        assert digest == f"digest-{bundle.name}"
         return self.models[bundle.name]
 
 
@@ -106,6 +108,47 @@ def serving_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Con
         return load(folder / "tiny.yaml")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def serving_release(make_frame: Callable[..., Any]) -> Callable[..., Release]:
+    """`release(config, family=, seed=)` trains, registers and promotes a real version."""
+
+    def release(
+        config: Config, *, family: str = "logistic", seed: int = 0, promote: bool = True
+    ) -> Release:
+        from models import families
+        from models.records import Verdict
+        from models.registry import Registry
+        from models.training import fit_bundle
+
+        schema = Schema(
+            tuple(Column(name, kind) for name, kind in config.data.columns.items()),
+            target=config.data.target,
+            classes=tuple(config.data.classes),
+            time=config.data.time,
+        )
+        frame = make_frame(400, seed=seed)
+        params = families.space([family]).sample(np.random.default_rng(seed))
+        folder = config.folder / f"bundle-{seed}"
+        candidate = fit_bundle(frame, schema, params, folder=folder, seed=seed)
+        verdict = Verdict(True, "better", 100, "log_loss", {}, {}, 0.1, 0.05, 0.15, 0.95)
+        registry = Registry(config.registry_url, config.name, config.artifacts)
+        now = datetime.now(UTC)
+        made = registry.register(folder, candidate, verdict, window_id=f"window-{seed}", now=now)
+        if not promote:
+            return made
+        champion = registry.champion()
+        return registry.promote(
+            made.version,
+            expected=champion and champion.version,
+            decision_id=f"decision-{seed}",
+            who="test",
+            why="test",
+            now=now,
+        )
+
+    return release
 
 
 @contextmanager

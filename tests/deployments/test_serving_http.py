@@ -239,9 +239,7 @@ def test_an_announced_gigabyte_is_refused_without_being_read(client):
 
 def test_a_client_that_hangs_up_half_way_harms_nobody(client):
     with socket.create_connection((client.base_url.host, client.base_url.port)) as peer:
-        peer.sendall(
-            b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"inp"
-        )
+        peer.sendall(b'POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{"inp')
     assert post(client, records(ROW)).status_code == 200
 
 

@@ -1,0 +1,190 @@
+"""Telemetry off the request's path: bounded, patient, and honest about what it drops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from deployments.serving.app import create_app
+from deployments.serving.telemetry_writer import Served, TelemetryWriter
+from monitoring.errors import RecordFault, StoreFault
+from monitoring.telemetry import TelemetryStore
+
+NOW = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+class Memory:
+    """A store that can be down, and refuses rows that are called bad."""
+
+    def __init__(self):
+        self.rows = []
+        self.down = False
+        self.tries = 0
+
+    def record(self, predictions):
+        self.tries += 1
+        if self.down:
+            raise StoreFault("down")
+        if any(p.id.startswith("bad") for p in predictions):
+            raise RecordFault("bad row")
+        self.rows += predictions
+
+
+class Seen(Counter):
+    def written(self, rows):
+        self["written"] += rows
+
+    def dropped(self, rows):
+        self["dropped"] += rows
+
+    def store_failed(self):
+        self["failed"] += 1
+
+    def pending(self, rows):
+        self["pending"] = rows
+
+
+def served(*ids):
+    n = len(ids)
+    return Served(
+        ids=list(ids),
+        times=[NOW] * n,
+        version="7",
+        features={"hour": list(range(n)), "carrier": ["UA", None] * (n // 2) + ["B6"] * (n % 2)},
+        probabilities=np.tile([0.25, 0.75], (n, 1)),
+        latency_ms=1.5,
+    )
+
+
+@pytest.fixture
+def store():
+    return Memory()
+
+
+@pytest.fixture
+def seen():
+    return Seen()
+
+
+@pytest.fixture
+def writer(store, seen):
+    return TelemetryWriter(store, seen, flush_seconds=0.01, maximum_rows=10)
+
+
+def test_rows_reach_the_store_as_they_were_answered(writer, store, seen):
+    writer.add(served("a", "b", "c"))
+    assert writer.pending == 3
+    writer.flush()
+    assert writer.pending == 0
+    assert [p.id for p in store.rows] == ["a", "b", "c"]
+    second = store.rows[1]
+    assert second.features == {"hour": 1, "carrier": None}
+    assert second.probabilities == (0.25, 0.75)
+    assert (second.time, second.version, second.latency_ms) == (NOW, "7", 1.5)
+    assert seen["written"] == 3
+
+
+def test_the_thread_flushes_by_itself(writer, store):
+    writer.start()
+    writer.add(served("a"))
+    deadline = time.monotonic() + 5
+    while not store.rows and time.monotonic() < deadline:
+        time.sleep(0.005)
+    writer.close()
+    assert [p.id for p in store.rows] == ["a"]
+
+
+def test_a_store_that_is_down_loses_nothing_up_to_the_bound(writer, store, seen):
+    store.down = True
+    assert writer.add(served("a", "b", "c", "d", "e", "f"))
+    with pytest.raises(StoreFault):
+        writer.flush()
+    assert writer.add(served("g", "h", "i", "j"))
+    assert not writer.add(served("k"))  # the bound is 10 rows
+    assert (writer.pending, seen["dropped"], seen["failed"]) == (10, 1, 1)
+    store.down = False
+    writer.flush()
+    assert [p.id for p in store.rows] == list("abcdefghij")
+    assert writer.add(served("l"))
+
+
+def test_a_down_store_is_tried_with_growing_pauses(store, seen):
+    writer = TelemetryWriter(store, seen, flush_seconds=0.02)
+    store.down = True
+    writer.add(served("a"))
+    writer.start()
+    time.sleep(0.5)
+    assert 2 <= store.tries <= 6  # 25 without back-off
+    store.down = False
+    writer.close()
+    assert [p.id for p in store.rows] == ["a"]
+
+
+def test_rows_at_fault_do_not_block_the_others(writer, store, seen):
+    for id_ in ("a", "bad", "b"):
+        writer.add(served(id_))
+    writer.flush()
+    assert [p.id for p in store.rows] == ["a", "b"]
+    assert (seen["written"], seen["dropped"], writer.pending) == (2, 1, 0)
+
+
+def test_close_gives_up_in_time_and_says_what_was_lost(writer, store, seen):
+    store.down = True
+    writer.add(served("a", "b"))
+    started = time.monotonic()
+    writer.close(timeout=0.5)
+    assert time.monotonic() - started < 2
+    assert seen["dropped"] == 2
+
+
+def test_many_threads_lose_no_row(store, seen):
+    writer = TelemetryWriter(store, seen, flush_seconds=0.001)
+    writer.start()
+
+    def add(thread):
+        for number in range(200):
+            writer.add(served(f"{thread}-{number}"))
+            if number % 50 == 0:
+                writer.flush()
+
+    threads = [threading.Thread(target=add, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert sorted(p.id for p in store.rows) == sorted(
+        f"{t}-{i}" for t in range(4) for i in range(200)
+    )
+
+
+def test_the_server_keeps_answering_while_the_store_is_down(
+    serving, serving_config, serving_alias, monkeypatch
+):
+    alias, config = serving_alias(), serving_config()
+    app = create_app(config, registry=lambda: alias, load=alias.load)
+    body = {"dataframe_records": [{"hour": 7, "wind": 1, "carrier": "UA"}]}
+    with serving(app) as client:
+        store = app.state.service.store
+        record = store.record
+
+        def down(_):
+            raise StoreFault("down")
+
+        monkeypatch.setattr(store, "record", down)
+        ids = [client.post("/invocations", json=body).json()["ids"][0] for _ in range(20)]
+        time.sleep(0.2)
+        text = client.get("/metrics").text
+        assert "everfit_telemetry_pending_rows 20.0" in text
+        assert "everfit_telemetry_dropped_rows_total 0.0" in text
+        monkeypatch.setattr(store, "record", record)
+    with TelemetryStore(config.store_url) as store:  # the shutdown wrote them
+        frame = store.rows(None, None)
+    assert set(frame["id"]) == set(ids)
+    assert frame["carrier"].tolist() == ["UA"] * 20
+    assert (frame["latency_ms"] > 0).all()
