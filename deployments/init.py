@@ -159,7 +159,7 @@ serving:
   # maximum_rows: 10000     # of one request
 
 schedule:
-  cron: 0 6 * * *           # of the checks: minute, hour, day, month, weekday
+  cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday
 """)
 
 

@@ -1,4 +1,4 @@
-"""`everfit watch`: one check of the newest window."""
+"""`everfit watch`: one check of the newest window, or one at each time of the schedule."""
 
 from __future__ import annotations
 
@@ -22,15 +22,29 @@ from deployments.commands.base import (
 @config_argument
 @click.option("--now", metavar="ISO", help="Check as of this time instead of the clock's.")
 @click.option("--no-act", is_flag=True, help="Measure and decide, but start nothing.")
+@click.option("--schedule", is_flag=True, help="Stay, and check whenever schedule.cron says.")
 @runs_option
 @port_option
 def command(
-    config: Path, now: str | None, no_act: bool, runs: Path | None, port: int | None
+    config: Path,
+    now: str | None,
+    no_act: bool,
+    schedule: bool,
+    runs: Path | None,
+    port: int | None,
 ) -> None:
     """Measure the newest window, decide, and retrain if the decision says so."""
     at = moment(now)
+    if schedule and at is not None:
+        raise click.UsageError("--schedule checks as of each time it runs: leave out --now")
     loaded = load_config(config, runs, serving__port=port)
     with prefect(loaded):
+        if schedule:
+            from deployments.schedule import run_schedule
+
+            click.echo(f"checks {loaded.name} at '{loaded.schedule.cron}' (UTC); Ctrl-C stops")
+            run_schedule(loaded, config, act=not no_act)
+            return
         from flows.watch import watch
 
         decision = run(lambda: watch(loaded, now=at, act=not no_act))
