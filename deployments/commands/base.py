@@ -86,8 +86,8 @@ def explain(fault: Exception) -> str:
         return f"{fault.filename}: {fault.strerror}" if fault.filename else fault.strerror
     if _ours(fault):
         return str(fault)
-    text = str(fault).strip()
-    return f"unexpected {type(fault).__name__}: {text} (run again with --debug to see where)"
+    text = ": ".join(part for part in (type(fault).__name__, str(fault).strip()) if part)
+    return f"unexpected {text} (run again with --debug to see where)"
 
 
 def _ours(fault: Exception) -> bool:
