@@ -28,7 +28,6 @@ class Progress:
     weeks: int
     _live: Any = None
     _bar: Any = None
-    _week: int = 0
     _facts: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
@@ -52,7 +51,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def day(self, day: Day, loss: Mapping[str, float]) -> None:
         """A day is done; `loss` so far of each."""
@@ -69,13 +68,12 @@ class Progress:
         if self._live is not None:
             self._bar.update(self._bar.task_ids[0], completed=day.number + 1)
             self._live.update(self._panel())
-        elif day.week != self._week:
+        elif (day.number + 1) % 7 == 0 or day.number + 1 == self.days:
             losses = "  ".join(f"{n} {loss[n]:.4f}" for n in NAMES if n in loss)
             self.say(
                 f"week {day.week:>2} of {self.weeks}, {axes.short_date(day.ends):>6}   "
                 f"{losses}   version {day.version}   {said}"
             )
-        self._week = day.week
 
     def retrained(self, retrain: Retrain) -> None:
         """A line for every retrain: why, and how it ended."""
@@ -98,12 +96,14 @@ class Progress:
 
 def final(console: Console, story: Story) -> None:
     """The table that the replay ends with, and its words."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table as Grid
 
-    from deployments.demo.report import interval, retrains
+    from deployments.demo.report import retrains
 
     made = retrains(story)
     grid = Grid(
+        box=SIMPLE_HEAD,
         title=f"{story.rows:,} flights over {len(story.weeks)} weeks, {story.table.rows:,} scored",
         title_justify="left",
     )
@@ -118,13 +118,18 @@ def final(console: Console, story: Story) -> None:
         )
     console.print(grid)
     gaps = Grid(
+        box=SIMPLE_HEAD,
         title=f"differences, {story.table.confidence:.0%} intervals over whole days",
         title_justify="left",
     )
     for head in ("", *(_SHORT[m] for m in METRICS)):
         gaps.add_column(head, justify="right" if head else "left", no_wrap=True)
     for a, b in (("weekly", "frozen"), ("everfit", "frozen"), ("everfit", "weekly")):
-        gaps.add_row(f"{a} - {b}", *(interval(story.table.difference(m, a, b)) for m in METRICS))
+        cells = (story.table.difference(metric, a, b) for metric in METRICS)
+        gaps.add_row(
+            f"{a}\n[dim]minus {b}[/]",
+            *(f"{d.value:+.4f}\n[dim]{d.low:+.4f} to {d.high:+.4f}[/]" for d in cells),
+        )
     console.print(gaps)
     for line in story.headline:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)

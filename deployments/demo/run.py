@@ -238,10 +238,12 @@ def publish(story: Story, runs: Path, json_path: Path | None, console: Console) 
         picture.draw(story, runs / "report.png"),
         write_json(story, runs / "replay.json"),
     ):
-        console.print(f"wrote {_shown(path)}", highlight=False)
+        console.print(f"wrote {_shown(path)}", highlight=False, soft_wrap=True)
     if json_path is not None:
-        console.print(f"wrote {_shown(write_json(story, json_path))}", highlight=False)
-    console.print(f"look next: open {shown / 'report.html'}, or run  {ui}", highlight=False)
+        path = _shown(write_json(story, json_path))
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    look = f"look next: open {shown / 'report.html'}, and for the Prefect and MLflow pages: {ui}"
+    console.print(look, highlight=False, soft_wrap=True)
     return to_json(story)
 
 
