@@ -28,7 +28,7 @@ async def retrain(
         return claims.outcome_of(taken.result)
     with claims.released_on_fault(config, window_id, now):
         rows = snapshot.snapshot(config, window_id, now)
-        tuned = tune.tune(config, rows)
+        tuned = await tune.tune(config, rows)
         candidate = prove.fit(config, rows, tuned)
         verdict, champion = prove.prove(config, rows, candidate)
         release = prove.register(config, window_id, rows, candidate, verdict, now)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from models.controller import Controller
-from models.records import Params, Trial
+from models.memory import repaired
+from models.records import Params, Scalar, Trial
 from models.search import best
 from tasks import artifacts, places
 from tasks.lineage import CONTROLLER
@@ -48,22 +48,27 @@ def trial(config: Config, snapshot: Snapshot, params: Params, number: int) -> Tr
     )
 
 
-def tune(config: Config, snapshot: Snapshot) -> Tuned:
+async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     """Search until the budget is spent or the controller stops by itself.
 
     Trials go in batches of `train.parallel`, told in the order of their numbers, so that the same
     seed gives the same trials whichever thread is quicker. Called inside the retrain flow.
     """
-    controller, warm = _controller(config)
+    controller, known = _controller(config)
     journal = snapshot.folder / TRIALS
     trials = _replay(journal, controller)
-    budget = config.train.warm_trials if warm else config.train.trials
-    progress = _progress(config, budget)
+    budget = config.train.trials if known else config.train.warm_trials
+    progress = await acreate_progress_artifact(
+        progress=0.0,
+        key=artifacts.key(config.name, "tuning"),
+        description=f"tuning: up to {budget} trials or {config.train.seconds:g} s",
+    )
     started = time.monotonic()
     while not (stopped := _stopped(config, controller, trials, budget, started)):
+        told = len(trials)
         batch = [
-            (len(trials) + i, controller.ask(pending=i))
-            for i in range(min(config.train.parallel, budget - len(trials)))
+            (number, known[number] if number < len(known) else controller.ask(number - told))
+            for number in range(told, min(told + config.train.parallel, budget))
         ]
         futures = [trial.submit(config, snapshot, params, number) for number, params in batch]
         for future in futures:
@@ -71,9 +76,9 @@ def tune(config: Config, snapshot: Snapshot) -> Tuned:
             controller.tell(finished)
             trials.append(finished)
             _append(journal, finished)
-        update_progress_artifact(progress, progress=100.0 * len(trials) / budget)
-    update_progress_artifact(progress, progress=100.0)
-    artifacts.trials_table(config.name, trials, stopped)
+        await aupdate_progress_artifact(progress, progress=100.0 * len(trials) / budget)
+    await aupdate_progress_artifact(progress, progress=100.0)
+    show(config, trials, stopped)
     (snapshot.folder / CONTROLLER).write_text(json.dumps(controller.state_dict()), encoding="utf-8")
     chosen = best(trials)
     assert chosen.loss is not None
@@ -87,8 +92,11 @@ def tune(config: Config, snapshot: Snapshot) -> Tuned:
     )
 
 
-def _controller(config: Config) -> tuple[Controller, bool]:
-    """A controller that starts from what earlier retrains learnt, if there were any."""
+def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
+    """A controller, and the configurations to try before it is asked.
+
+    It starts from what earlier retrains learnt; the first retrain tries each family's default.
+    """
     from models import families
 
     space = families.space(config.train.families, config.train.trainer)
@@ -98,9 +106,10 @@ def _controller(config: Config) -> tuple[Controller, bool]:
         path = registry.fetch_file(release.version, CONTROLLER, places.champion_folder(config))
         if path is not None:
             state = json.loads(path.read_text(encoding="utf-8"))
-            return Controller.warm(space, state, seed=config.train.seed), True
+            return Controller.warm(space, state, seed=config.train.seed), []
     defaults = families.defaults(config.train.families, config.train.trainer)
-    return Controller(space, seed=config.train.seed, known_good=defaults), False
+    known = [repaired(params, space) for params in defaults]
+    return Controller(space, seed=config.train.seed), [params for params in known if params]
 
 
 def _stopped(
@@ -151,11 +160,7 @@ def _line(finished: Trial) -> str:
     return json.dumps(asdict(finished)) + "\n"
 
 
-def _progress(config: Config, budget: int) -> UUID:
-    artifact = create_progress_artifact(
-        progress=0.0,
-        key=artifacts.key(config.name, "tuning"),
-        description=f"tuning: up to {budget} trials or {config.train.seconds:g} s",
-    )
-    assert isinstance(artifact, UUID)
-    return artifact
+@task(cache_policy=NO_CACHE)
+def show(config: Config, trials: Sequence[Trial], stopped: str) -> None:
+    """The trials as a table on Prefect's page."""
+    artifacts.trials_table(config.name, trials, stopped)

@@ -1,0 +1,165 @@
+"""The loop under a real Prefect server: first champion, drift, retrain, promotion, roll-back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from monitoring.rules import Threshold
+from tasks import claims, places
+from tasks.config import load
+
+pytestmark = pytest.mark.prefect
+
+START = datetime(2013, 1, 7, 6, tzinfo=UTC)  # the tiny file ends just before
+
+
+def serve_rows(config, frame, *, version="1", flip=False):
+    """Answer rows as a server would, and bring their labels an hour after each."""
+    from models.bundle import Predictor
+    from monitoring.records import Label, Prediction
+
+    registry = places.registry(config)
+    predictor = Predictor.load(registry.download(version, config.folder / "serving"))
+    columns = {name: frame[name].to_numpy() for name in config.data.columns}
+    answers = predictor.predict_proba(columns)
+    predictions, labels = [], []
+    for i, (row, answer) in enumerate(zip(frame.to_dict("records"), answers, strict=True)):
+        when = row["due"].to_pydatetime()
+        features = {n: None if row[n] != row[n] else row[n] for n in config.data.columns}
+        name = f"{version}-{when.isoformat()}-{i}"
+        predictions.append(Prediction(name, when, version, features, tuple(answer), 1.0))
+        truth = row["late"]
+        if flip:
+            truth = "late" if truth == "on time" else "on time"
+        labels.append(Label(name, truth, when + timedelta(hours=1)))
+    with places.telemetry(config) as store:
+        store.record(predictions)
+        store.label(labels)
+
+
+@pytest.fixture
+def config(tiny_config):
+    return load(tiny_config)
+
+
+@pytest.fixture
+def champion(config):
+    """The first champion's outcome."""
+    import asyncio
+
+    from flows.retrain import retrain
+
+    return asyncio.run(retrain(config, "first", START))
+
+
+def test_the_first_champion_beats_the_base_rate_and_is_whole(config, champion):
+    release = places.registry(config).champion()
+    assert champion.passed, champion.reason
+    assert release is not None
+    assert release.version == champion.version == "1"
+    assert release.window_id == "first"
+
+
+async def test_without_a_champion_watch_says_what_to_do(config):
+    from flows.watch import watch
+
+    with pytest.raises(Exception, match="everfit train"):
+        await watch(config, START)
+
+
+def test_a_window_is_retrained_once(config, champion):
+    import asyncio
+
+    from flows.retrain import retrain
+
+    again = asyncio.run(retrain(config, "first", START + timedelta(days=1)))
+    assert again == champion
+    assert len(places.registry(config).versions()) == 1
+
+
+def test_an_empty_window_is_too_little_data_and_never_no_drift(config, champion):
+    import asyncio
+
+    from flows.watch import watch
+
+    decision = asyncio.run(watch(config, START + timedelta(days=1)))
+    assert decision.rule == "too-little-data"
+    assert not decision.retrain
+    drift = [s for s in decision.signals.items if s.kind == "drift"]
+    assert drift
+    assert all(s.breached is None and s.reason for s in drift)
+
+
+def test_the_world_moves_and_a_better_model_serves(config, champion, make_frame):
+    import asyncio
+
+    from flows.rollout import rollback
+    from flows.watch import watch
+
+    policy = replace(
+        config.policy, confirmations=1, memory=1, cooldown=timedelta(hours=1), drifted_share=0.2
+    )
+    harm = Threshold("log_loss", worse_by=0.05)
+    monitor = config.monitor.model_copy(update={"window": timedelta(days=10), "thresholds": [harm]})
+    config = config.model_copy(update={"policy": policy, "monitor": monitor})
+    moved = make_frame(900, seed=7, start=START.isoformat(), shift=25.0)
+    serve_rows(config, moved, flip=True)
+    now = START + timedelta(days=10)
+    decision = asyncio.run(watch(config, now))
+    assert decision.retrain, decision
+    assert decision.rule == "performance"
+    assert "log_loss" in decision.reasons[0]
+    registry = places.registry(config)
+    release = registry.champion()
+    assert release is not None
+    assert release.version == "2"
+    assert release.window_id == decision.window_id  # traced from the model back to its window
+    assert decision.signals.report is not None
+
+    before = asyncio.run(rollback(config, why="a test of the way back", now=now))
+    assert before.version == "1"
+    assert registry.champion().version == "1"
+
+
+def test_a_challenger_that_is_no_better_is_refused_and_nothing_moves(config, champion, make_frame):
+    import asyncio
+
+    from flows.retrain import retrain
+
+    same = make_frame(600, seed=3, start=START.isoformat())
+    serve_rows(config, same)
+    gate = replace(config.gate, margin=0.5)  # half a nat a row: nothing gains that
+    strict = config.model_copy(update={"gate": gate})
+    outcome = asyncio.run(retrain(strict, "tiny-window", START + timedelta(days=8)))
+    assert not outcome.passed
+    assert outcome.reason
+    registry = places.registry(config)
+    assert registry.champion().version == "1"
+    assert registry.challenger() is None
+    assert registry.by_window("tiny-window").version == outcome.version  # the record stays
+
+
+def test_a_fault_gives_the_window_back(config, champion, monkeypatch):
+    import asyncio
+
+    from flows.retrain import retrain
+    from tasks import prove
+
+    def full_disk(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prove.register, "fn", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            asyncio.run(retrain(config, "w2", START + timedelta(days=1)))
+    assert places.registry(config).champion().version == "1"
+    outcome = asyncio.run(retrain(config, "w2", START + timedelta(days=1)))
+    assert outcome.window_id == "w2"
+    assert outcome.trials == config.train.warm_trials  # finished trials were not run again
+
+
+def test_who_acts_is_recorded(config, champion):
+    assert "@" in claims.here()
