@@ -103,11 +103,14 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether `url` answers with a success."""
+def answers(url: str, timeout: float = 2.0, *, whatever: bool = False) -> bool:
+    """Whether `url` answers with a success, or `whatever` it says, for instance 'log in first'."""
     try:
         with _direct.open(url, timeout=timeout) as response:
-            return 200 <= int(response.status) < 300
+            return whatever or 200 <= int(response.status) < 300
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return whatever
     except (urllib.error.URLError, OSError, http.client.HTTPException, ValueError):
         return False
 

@@ -1,8 +1,7 @@
 """The servers around one model: Prefect's, the model's own and MLflow's page, as child processes.
 
->>> from deployments.stack import prefect_server
->>> with prefect_server(config.folder / "prefect") as api_url:  # doctest: +SKIP
-...     ...
+Each is a context manager: it runs inside the block, and all that it writes lies under the model's
+runs folder.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def prefect_server(home: Path, port: int | None = None, *, hold: bool = True) ->
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not answers(f"{named.rstrip('/')}/health"):
+        if not answers(f"{named.rstrip('/')}/health", whatever=True):
             raise StackFault(
                 f"PREFECT_API_URL names {named}, which does not answer: start that server, or "
                 "unset the variable to have one started here"

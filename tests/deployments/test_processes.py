@@ -53,6 +53,13 @@ def test_a_child_answers_inside_the_block_and_is_gone_after_it(tmp_path, free_po
     assert processes.free_port(free_port) == free_port
 
 
+def test_a_refusal_is_an_answer_only_where_any_will_do(tmp_path, free_port):
+    with processes.running("a server", command(free_port), **options(tmp_path, free_port)) as child:
+        assert not processes.answers(f"{child.url}/no/such/page")
+        assert processes.answers(f"{child.url}/no/such/page", whatever=True)
+    assert not processes.answers(child.url, whatever=True)
+
+
 def test_a_child_that_dies_early_is_a_fault_with_its_last_words(tmp_path, free_port):
     dying = [sys.executable, "-c", "raise SystemExit('no database here')"]
     with (
