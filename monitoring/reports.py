@@ -267,6 +267,8 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation", RuntimeWarning)
+        # Evidently also correlates the columns, and a window may hold a constant one
+        warnings.filterwarnings("ignore", "invalid value encountered in divide", RuntimeWarning)
         yield
 
 
