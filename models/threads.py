@@ -6,53 +6,29 @@ Measured: beside another busy OpenMP program, a one-second fit took 25 s on two 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-_lock = threading.Lock()
-_inside = 0  # fits under way, in all threads
-_outer = ExitStack()  # undoes what is set for the whole process
-_torch_threads: int | None = None
-_seen: tuple[int, Any] | None = None  # a controller lists the loaded libraries once, as of then
+_seen: tuple[int, Any] | None = None  # (how many of the libraries were loaded, what was found then)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenMP, BLAS and torch (if loaded) work on one thread inside; re-entrant and thread-safe.
+    """OpenMP, torch and BLAS work on one thread inside; re-entrant.
 
-    OpenMP's count belongs to the calling thread, BLAS's and torch's to the process: the latter two
-    are set by the first that enters and given back by the last that leaves.
+    The counts of OpenMP, and so of torch, belong to the calling thread. BLAS has one count for the
+    process: of overlapping fits, threadpoolctl lets the first one set it and give it back, so set
+    OMP_NUM_THREADS=1 for the process where fits overlap, as everfit's commands do.
     """
-    global _inside, _torch_threads  # noqa: PLW0603
-    controller = _controller()
-    torch = sys.modules.get("torch")
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _outer.enter_context(controller.limit(limits=1, user_api="blas"))
-        if torch is not None:
-            count = torch.get_num_threads()
-            if count != 1:
-                if _torch_threads is None:
-                    _torch_threads = count
-                torch.set_num_threads(1)
-    try:
-        with controller.limit(limits=1, user_api="openmp"):
-            yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _outer.close()
-                if torch is not None and _torch_threads is not None:
-                    torch.set_num_threads(_torch_threads)
-                    _torch_threads = None
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.get_num_threads()  # else torch's first use in this thread would undo the limit
+    with _controller().limit(limits=1):
+        yield
 
 
 def _controller() -> Any:
-    """threadpoolctl's view of the loaded libraries, looked up anew when more modules are loaded."""
+    """threadpoolctl's view of the loaded libraries, looked up anew when more of them are loaded."""
     global _seen  # noqa: PLW0603
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 

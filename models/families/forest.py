@@ -42,10 +42,10 @@ class Forest:
         )
     )
     default: ClassVar[Params] = {
-        "n_estimators": 80,
-        "max_features": 0.4,
+        "n_estimators": 50,
+        "max_features": 0.25,
         "min_samples_leaf": 10,
-        "max_depth": 16,
+        "max_depth": 14,
     }
 
     def fit(

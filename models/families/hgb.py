@@ -42,10 +42,10 @@ class HGB:
     )
     default: ClassVar[Params] = {
         "learning_rate": 0.1,
-        "max_iter": 100,
-        "max_leaf_nodes": 31,
-        "min_samples_leaf": 20,
-        "l2_regularization": 1e-6,
+        "max_iter": 60,
+        "max_leaf_nodes": 16,
+        "min_samples_leaf": 50,
+        "l2_regularization": 1.0,
     }
 
     def fit(

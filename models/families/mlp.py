@@ -31,12 +31,12 @@ class MLP:
         )
     )
     default: ClassVar[Params] = {
-        "width": 64,
+        "width": 32,
         "depth": 2,
-        "dropout": 0.1,
+        "dropout": 0.2,
         "learning_rate": 3e-3,
-        "weight_decay": 1e-3,
-        "epochs": 12,
+        "weight_decay": 1e-2,
+        "epochs": 8,
         "batch": 256,
     }
 

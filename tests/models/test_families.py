@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import skops.io
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from models import families
 from models.encoding import Encoded
@@ -304,19 +306,38 @@ def test_an_outlier_is_cut_and_a_constant_column_is_harmless() -> None:
 
 
 def test_threads_are_one_inside_and_given_back() -> None:
-    from threadpoolctl import threadpool_info
-
     def counts() -> list[int]:
         return [pool["num_threads"] for pool in threadpool_info()]
 
-    torch.set_num_threads(2)
-    try:
+    def visit() -> list[int]:
         before = (torch.get_num_threads(), counts())
         with one_thread():
             with one_thread():
-                assert torch.get_num_threads() == 1
-            assert torch.get_num_threads() == 1
-            assert set(counts()) == {1}
+                assert (torch.get_num_threads(), set(counts())) == (1, {1})
+            assert (torch.get_num_threads(), set(counts())) == (1, {1})
         assert (torch.get_num_threads(), counts()) == before
+        return before[1]
+
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2):
+            assert max(visit()) == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_torch_has_one_thread_in_a_new_thread_too() -> None:
+    """torch sets its count at its first use in a thread, which must not come after the limit."""
+
+    def count() -> tuple[int, int]:
+        with one_thread():
+            torch.ones(100_000).sum()
+            inside = torch.get_num_threads()
+        return inside, torch.get_num_threads()
+
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert set(pool.map(lambda _: count(), range(4))) == {(1, 2)}
     finally:
         torch.set_num_threads(1)
