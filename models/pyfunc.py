@@ -28,7 +28,8 @@ class Scorer:
         Returns n rows with the index of `data`: `label` (the most probable class, the first one
         on a tie) and `probability_<class>` for every class, in [0, 1] and summing to 1. Columns
         outside the schema are ignored. `params` is MLflow's; there are none. Raises DataFault for
-        a missing column or a wrong type.
+        a missing column or a wrong type. MLflow itself checks the signature first, and it is
+        stricter: a column of int64 has to be cast to float64.
         """
         import pandas as pd
 

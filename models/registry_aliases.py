@@ -130,6 +130,7 @@ class Aliases(ABC):
             release, holder = self.version(version), self._holder()
             if holder.version == release.version and not holder.lost:
                 self._heal(release)
+                self._drop_challenger(release.version)
                 return release
             self._compare(holder, expected)
             barred = [tag for tag in _BARRED if tag in release.tags]
@@ -181,6 +182,7 @@ class Aliases(ABC):
             holder = self._holder()
             current = None if holder.version is None else self._find(holder.version)
             if current is not None and not holder.lost and self._undone(decision_id, current):
+                self._heal(current)
                 return current
             if expected is not None:
                 self._compare(holder, expected)
@@ -214,7 +216,7 @@ class Aliases(ABC):
                     "rollback"
                 )
             if "rejected_at" not in release.tags:
-                self._tag(release.version, {"rejected_at": at, "rejected_why": why})
+                self._tag(release.version, {"rejected_why": why, "rejected_at": at})
             self._drop_challenger(release.version)
             return self.version(release.version)
 
@@ -222,7 +224,7 @@ class Aliases(ABC):
         found = self._by_alias(CHAMPION)
         if found is not None:
             return _Holder(found.version)
-        recorded = self._record().get("champion")
+        recorded = self._record().get("champion") or None
         return _Holder(recorded, lost=recorded is not None)
 
     def _compare(self, holder: _Holder, expected: str | None) -> None:
@@ -270,7 +272,7 @@ class Aliases(ABC):
     def _move(self, release: Release, tags: Mapping[str, str], drop: Sequence[str] = ()) -> Release:
         """Point `champion` at `release`. On a fault the alias and the tags are as they were."""
         self._require_files(release)
-        before = self._holder()
+        before, record = self._holder(), self._record()
         previous = tags.get("previous_champion", release.tags.get("previous_champion", ""))
         with self._tagged(release, tags):
             try:
@@ -279,7 +281,7 @@ class Aliases(ABC):
                 self._untag(release.version, drop)
                 self._write_record({"champion_previous": previous, "champion": release.version})
             except BaseException:
-                self._put_back(before)
+                self._put_back(before, record)
                 raise
             if seen is None or seen.version != release.version:
                 raise RegistryFault(
@@ -291,17 +293,18 @@ class Aliases(ABC):
         return self.version(release.version)
 
     def _heal(self, champion: Release) -> None:
-        """Complete the record of a promotion whose process died after it moved the alias."""
+        """Complete the record of a move whose process died after it set the alias."""
         if self._record().get("champion") != champion.version:
             previous = champion.tags.get("previous_champion", "")
             self._write_record({"champion_previous": previous, "champion": champion.version})
 
-    def _put_back(self, before: _Holder) -> None:
+    def _put_back(self, before: _Holder, record: Mapping[str, str]) -> None:
         try:
             if before.version is None or before.lost:
                 self._drop_alias(CHAMPION)
             else:
                 self._set_alias(CHAMPION, before.version)
+            self._write_record({k: record.get(k, "") for k in ("champion_previous", "champion")})
         except Exception:
             logger.exception("the alias of %s could not be put back to %s", self.name, before)
 
@@ -316,8 +319,10 @@ class Aliases(ABC):
             yield
         except BaseException:
             try:
-                self._untag(release.version, [key for key in tags if key not in release.tags])
-                self._tag(release.version, {k: release.tags[k] for k in tags if k in release.tags})
+                now = self.version(release.version).tags
+                old = release.tags
+                self._untag(release.version, [k for k in tags if k in now and k not in old])
+                self._tag(release.version, {k: old[k] for k in tags if k in old})
             except Exception:
                 logger.exception("tags of version %s could not be put back", release.version)
             raise
