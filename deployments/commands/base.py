@@ -112,7 +112,7 @@ def prefect(config: Config, port: int | None = None) -> Iterator[None]:
     """A Prefect server under the config's runs folder; import flows inside the block."""
     from deployments.stack import prefect_server
 
-    click.echo("starting ...", err=True)
+    click.echo("starting Prefect's server ...", err=True)
     with prefect_server(environment.prefect_home(config.folder), port):
         yield
 
