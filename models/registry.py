@@ -38,6 +38,7 @@ _QUIET = {  # set before the first import of mlflow, unless the user has set the
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",  # or it copies the lock file of the current folder
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
