@@ -74,6 +74,8 @@ def create_app(config: Config, **options: Any) -> Starlette:
 def from_environment() -> Starlette:
     """The application of a worker: the config's path in EVERFIT_CONFIG, overrides as JSON in
     EVERFIT_OVERRIDES (both set by `deployments.serving.run`)."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("deployments.serving").setLevel(logging.INFO)  # swaps are worth a line
     overrides = json.loads(os.environ.get("EVERFIT_OVERRIDES", "{}"))
     return create_app(load(os.environ["EVERFIT_CONFIG"], **overrides))
 

@@ -202,7 +202,7 @@ class Follower:
 def _load(bundle: Path, digest: str) -> Model:
     from models.bundle import Predictor
 
-    model = Predictor.load(bundle, digest=digest)
+    model: Model = Predictor.load(bundle, digest=digest)
     if torch := sys.modules.get("torch"):  # one thread a worker: parallelism is over workers
         torch.set_num_threads(1)
     return model

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
-from uuid import uuid4
 
 import numpy as np
 
@@ -200,7 +200,7 @@ def _refuse(name: str, values: list[Any], fits: Callable[[Any], bool], rule: str
 
 def _ids(given: Sequence[str] | None, count: int) -> list[str]:
     if given is None:
-        return [uuid4().hex for _ in range(count)]
+        return new_ids(count)
     _check_length("ids", given, count)
     for row, value in enumerate(given):
         check_id(value, f"ids[{row}]")
@@ -211,6 +211,21 @@ def _ids(given: Sequence[str] | None, count: int) -> list[str]:
             400, "ids", "ids are unique within a request", "give each row its own", received=twice
         )
     return list(given)
+
+
+def new_ids(count: int) -> list[str]:
+    """UUIDs of version 4 as 32 hexadecimal digits; one system call for all of them.
+
+    >>> from uuid import UUID
+    >>> {UUID(id_).version for id_ in new_ids(3)}
+    {4}
+    """
+    digits = os.urandom(16 * count).hex()
+    return [
+        f"{digits[i : i + 12]}4{digits[i + 13 : i + 16]}{'89ab'[int(digits[i + 16], 16) & 3]}"
+        f"{digits[i + 17 : i + 32]}"
+        for i in range(0, 32 * count, 32)
+    ]
 
 
 def check_id(value: str, where: str) -> None:

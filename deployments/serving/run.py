@@ -61,6 +61,7 @@ def serve(
             access_log=False,  # /metrics counts requests
             server_header=False,
             ws="none",
+            timeout_keep_alive=75,  # longer than proxies keep idle connections, which is 60 s
             timeout_graceful_shutdown=10,
         )
     finally:

@@ -52,6 +52,7 @@ class Double:
     def predict_proba(self, columns: Any) -> np.ndarray:
         encoded = self.encoder.transform(columns)
         score = np.nan_to_num(encoded.numbers).astype(float) @ np.array([0.1, 0.05])
+        score = np.clip(score, -30, 30)
         late = 1 / (1 + np.exp(-(score + self.bias - 0.3 * encoded.codes[:, 0])))
         return np.column_stack([1 - late, late])
 

@@ -183,6 +183,7 @@ def test_one_of_two_workers_is_killed(config_path):
         assert wait(lambda: ask(url, "/v2/health/ready"), process)
         text = httpx.get(f"{url}/metrics").text
         assert 'everfit_predictions_total{version="1"} 20.0' in text
+        assert 'everfit_serving_version{version="1"} 1.0' in text
 
 
 def ready_workers(parent):
