@@ -1,4 +1,4 @@
-"""retrain: snapshot -> tune -> fit -> gate -> register -> (rollout). Once per window."""
+"""retrain: snapshot -> tune -> fit -> gate -> (refit) -> register -> (rollout). Once per window."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ async def retrain(
         tuned = await tune.tune(config, rows)
         candidate = prove.fit(config, rows, tuned)
         verdict, champion = prove.prove(config, rows, candidate)
+        if verdict.passed and config.gate.refit:
+            candidate = prove.refit(config, rows, tuned, candidate)
         release = prove.register(config, window_id, rows, candidate, verdict, now)
         if verdict.passed:
             verdict = await rollout(config, release, champion, why or verdict.reason, verdict, now)

@@ -28,6 +28,8 @@ async def rollout(
     `champion` is the version that the gate compared with; another champion meanwhile is a
     RegistryFault, and nothing changes. Without a running server the next start serves it.
     """
+    if challenger.tags.get("rolled_back_at"):  # a run that died after the roll-back is resumed
+        return replace(verdict, passed=False, reason="it was rolled back before")
     release.promote(config, challenger.version, champion, challenger.window_id, why, now)
     state = release.await_server(config, challenger.version)
     if state.running and state.version != challenger.version:

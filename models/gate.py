@@ -37,6 +37,7 @@ class GateRule:
     confidence: float = 0.95  # one-sided, of the paired bootstrap
     margin: float = 0.0  # the lower bound of the gain must exceed this; negative: non-inferiority
     resamples: int = 2_000
+    refit: bool = False  # after passing, fit the same configuration on the gate's rows too
     slice_rows: int = 100  # slices of fewer rows are not reported
     slice_tolerance: float | None = None  # no slice may be worse than this for certain; None: any
 

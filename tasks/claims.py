@@ -44,6 +44,7 @@ def claim(config: Config, window_id: str, now: datetime) -> Claim:
 @task(cache_policy=NO_CACHE)
 def finish(config: Config, outcome: Outcome, now: datetime) -> Outcome:
     """Record how the retrain ended, and tell the policy, which backs off after refusals."""
+    from monitoring.claims import process_owner
     from monitoring.policy import PolicyState, after_retrain
 
     with places.telemetry(config) as store:
@@ -51,18 +52,25 @@ def finish(config: Config, outcome: Outcome, now: datetime) -> Outcome:
         after = after_retrain(state, outcome.passed, now)
         store.save_state(config.name, after.to_dict())
     with places.claims(config) as book:
-        book.finish(outcome.window_id, asdict(outcome), now)
+        book.finish(outcome.window_id, asdict(outcome), now, owner=process_owner())
     return outcome
 
 
 @contextmanager
 def released_on_fault(config: Config, window_id: str, now: datetime) -> Iterator[None]:
     """Give the window back after a fault: the next try goes on from the finished trials."""
+    from monitoring.claims import process_owner
+
     try:
         yield
     except BaseException as fault:  # also a cancelled or interrupted run gives its claim back
         with places.claims(config) as book:
-            book.fail(window_id, f"{type(fault).__name__}: {fault}"[:2_000], now)
+            book.fail(
+                window_id,
+                f"{type(fault).__name__}: {fault}"[:2_000],
+                now,
+                owner=process_owner(),
+            )
         raise
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import logging
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,29 +24,65 @@ if TYPE_CHECKING:
     from models.records import Release
     from tasks.config import Config
 
+log = logging.getLogger(__name__)
+
 
 @task(cache_policy=NO_CACHE)
 def fit(config: Config, snapshot: Snapshot, tuned: Tuned) -> Candidate:
     """Fit the best configuration on all training rows; a bundle on disk comes back."""
+    candidate = _fitted(config, snapshot, tuned, pd.read_parquet(snapshot.training), "bundle")
+    metrics = {**candidate.metrics, "search_loss": tuned.loss, "search_seconds": tuned.seconds}
+    return replace(candidate, metrics=metrics)
+
+
+@task(cache_policy=NO_CACHE)
+def refit(config: Config, snapshot: Snapshot, tuned: Tuned, proven: Candidate) -> Candidate:
+    """The proven configuration once more, on the gate's rows too: they are the newest there are.
+
+    The gate never sees this model, so it has to agree with the proven one: on the gate's rows,
+    which it has learnt, its loss may not be the larger. If it is, the proven model serves.
+    """
+    from models.bundle import Predictor
+    from models.data import to_labels
+    from models.metrics import measure
+
+    holdout = pd.read_parquet(snapshot.holdout)
+    rows = pd.concat([pd.read_parquet(snapshot.training), holdout], ignore_index=True)
+    candidate = _fitted(config, snapshot, tuned, rows, "bundle-refit")
+    codes = to_labels(holdout[config.data.target], tuple(config.data.classes))
+    columns = _columns(config, holdout)
+    loss = {
+        model.bundle: measure(codes, Predictor.load(model.bundle).predict_proba(columns))
+        for model in (proven, candidate)
+    }
+    if loss[candidate.bundle]["log_loss"] > loss[proven.bundle]["log_loss"]:
+        log.warning("%s: the refit is worse than the proven model on the gate's rows", config.name)
+        return proven
+    return replace(candidate, metrics=proven.metrics, seconds=proven.seconds + candidate.seconds)
+
+
+def _fitted(
+    config: Config, snapshot: Snapshot, tuned: Tuned, frame: pd.DataFrame, name: str
+) -> Candidate:
+    """A bundle in the snapshot's folder, and beside it a sample of what it was fitted on."""
     from models.training import fit_bundle
 
-    frame = pd.read_parquet(snapshot.training)
     if config.train.maximum_rows is not None:
         frame = frame.tail(config.train.maximum_rows)
+    rows = frame.drop(columns=[TIME])
     candidate = fit_bundle(
-        frame.drop(columns=[TIME]),
+        rows,
         places.schema(config),
         tuned.params,
-        folder=snapshot.folder / "bundle",
+        folder=snapshot.folder / name,
         seed=config.train.seed,
         trainer=config.train.trainer,
         times=frame[TIME] if config.data.time else None,
     )
-    frame.drop(columns=[TIME]).sample(
-        min(config.monitor.reference_rows, len(frame)), random_state=config.train.seed
+    rows.sample(
+        min(config.monitor.reference_rows, len(rows)), random_state=config.train.seed
     ).to_parquet(snapshot.folder / lineage.REFERENCE)
-    metrics = {**candidate.metrics, "search_loss": tuned.loss, "search_seconds": tuned.seconds}
-    return replace(candidate, metrics=metrics)
+    return candidate
 
 
 @task(cache_policy=NO_CACHE)
@@ -58,16 +96,19 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
     champion = registry.champion()
     holdout = pd.read_parquet(snapshot.holdout)
     classes = tuple(config.data.classes)
-    columns = {name: holdout[name].to_numpy() for name in config.data.columns}
+    columns = _columns(config, holdout)
     base_rate = np.bincount(
         to_labels(pd.read_parquet(snapshot.training)[config.data.target], classes),
         minlength=len(classes),
     ) / max(snapshot.rows, 1)
+    challenger = Predictor.load(candidate.bundle).predict_proba(columns)
+    incumbent = None
+    if champion:
+        bundle = registry.download(champion.version, config.folder / "serving")
+        incumbent = Predictor.load(bundle).predict_proba(columns)
     verdict = judge(
-        _answers(registry.download(champion.version, config.folder / "serving"), columns)
-        if champion
-        else None,
-        Predictor.load(candidate.bundle).predict_proba(columns),
+        incumbent,
+        challenger,
         to_labels(holdout[config.data.target], classes),
         config.gate,
         metric=config.train.objective,
@@ -85,10 +126,8 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
     return verdict, champion.version if champion else None
 
 
-def _answers(bundle: object, columns: dict[str, np.ndarray]) -> np.ndarray:
-    from models.bundle import Predictor
-
-    return Predictor.load(bundle).predict_proba(columns)  # type: ignore[arg-type]
+def _columns(config: Config, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {name: frame[name].to_numpy() for name in config.data.columns}
 
 
 @task(cache_policy=NO_CACHE)
@@ -119,7 +158,7 @@ def register(
     if report.exists():
         files["drift_report.html"] = report
     return places.registry(config).register(
-        folder / "bundle",
+        Path(candidate.bundle),
         candidate,
         verdict,
         window_id=window_id,
@@ -131,7 +170,3 @@ def register(
 def _decision(config: Config, window_id: str) -> dict[str, object] | None:
     with places.telemetry(config) as store:
         return store.decision(window_id)
-
-
-def summary(candidate: Candidate) -> dict[str, object]:
-    return asdict(candidate)
