@@ -97,7 +97,14 @@ class Registry(Aliases, Registration, Files):
                 if not self._served:
                     _load("mlflow.store.tracking.sqlalchemy_store")
                     _load("mlflow.store.model_registry.sqlalchemy_store")
-                self._opened = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+                client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+                if self._database is not None:
+                    # MLflow makes its tables at the first use, one by one: two processes that
+                    # did so at once would stumble over each other's.
+                    with self._locked("opening"):
+                        client.search_experiments(max_results=1)
+                        client.search_registered_models(max_results=1)
+                self._opened = client
             return self._opened
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
