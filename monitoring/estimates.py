@@ -66,15 +66,18 @@ def bootstrap(
     seed: int,
     resamples: int,
 ) -> dict[str, Interval]:
-    """Percentile bootstrap over rows of `log_loss` and `roc_auc` (Efron 1979).
+    """Percentile bootstrap over rows of `log_loss`, `roc_auc`, `calibration_gap` (Efron 1979).
 
     `proba` (n, k), `codes` (n,) in 0..k-1. All resamples are rows of one weight matrix, so a mean
-    is a matrix product and an area under the curve two cumulative sums. A metric that the rows do
+    is a matrix product and an area under the curve two cumulative sums. The calibration gap is the
+    total variation distance, in [0, 1], between the mean probabilities and the shares that came
+    true; with two classes, how far the mean probability is from the rate. A metric that the rows do
     not define, such as the area with one class only, is left out.
     """
     n, wanted = len(codes), tuple(metrics)
     picked = np.clip(proba[np.arange(n), codes], _CERTAIN, 1.0)
     losses = -np.log(picked)
+    surplus = proba - np.eye(proba.shape[1])[codes]
     ranked = [_Ranked(proba[:, k], codes == k) for k in range(proba.shape[1])]
     if proba.shape[1] == 2:
         ranked = ranked[1:]  # the other class's area is the same
@@ -87,10 +90,10 @@ def bootstrap(
         drawn = rng.integers(0, n, size=(count, n)) + np.arange(count)[:, None] * n
         weights = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n).astype(float)
         for metric in wanted:
-            draws[metric].append(_metric(metric, weights, losses, ranked))
+            draws[metric].append(_metric(metric, weights, losses, surplus, ranked))
     found = {}
     for metric in wanted:
-        value = float(_metric(metric, whole, losses, ranked)[0])
+        value = float(_metric(metric, whole, losses, surplus, ranked)[0])
         sample = np.concatenate(draws[metric])
         sample = sample[np.isfinite(sample)]
         if math.isfinite(value) and len(sample):
@@ -103,11 +106,15 @@ def _metric(
     metric: str,
     weights: NDArray[np.float64],
     losses: NDArray[np.float64],
+    surplus: NDArray[np.float64],
     ranked: list[_Ranked],
 ) -> NDArray[np.float64]:
     """The metric under each row of weights, (b, n) -> (b,)."""
     if metric == "log_loss":
         return np.asarray(weights @ losses / weights.sum(axis=1))
+    if metric == "calibration_gap":
+        gaps = weights @ surplus / weights.sum(axis=1, keepdims=True)
+        return np.asarray(np.abs(gaps).sum(axis=1) / 2)
     areas = [area for r in ranked if np.isfinite(area := r.area(weights)).any()]
     if not areas:
         return np.full(len(weights), np.nan)

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["label_signal", "latency_signals", "performance_signals"]
 
-_HIGHER_IS_BETTER = {"accuracy": True, "error": False, "log_loss": False, "roc_auc": True}
+_HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "error": False,
+    "log_loss": False,
+    "roc_auc": True,
+    "calibration_gap": False,
+}
 
 
 def performance_signals(
@@ -44,10 +50,10 @@ def performance_signals(
     `frame` has the columns `label` (None or NaN where it has not come) and `proba` (a sequence of
     probabilities in the order of `classes`); rows without a label are left out, and rows whose
     label or probabilities cannot be read are counted in `detail["set_aside"]`. Accuracy and error
-    have Wilson intervals, log loss and ROC AUC (one class against the rest, macro) bootstrap
-    percentiles over rows. `baseline` holds the champion's figures at the gate, for `worse_by`; they
-    are taken as they are, without an interval of their own. Thresholds on other metrics are passed
-    over. Raises WindowFault when a column is missing.
+    have Wilson intervals, log loss, ROC AUC (one class against the rest, macro) and the calibration
+    gap bootstrap percentiles over rows. `baseline` holds the champion's figures at the gate, for
+    `worse_by`; they are taken as they are, without an interval of their own. Thresholds on other
+    metrics are passed over. Raises WindowFault when a column is missing.
     """
     rows = _labelled(frame, list(classes))
     count = len(rows.codes)
@@ -132,7 +138,7 @@ def _measure(
     n = len(rows.codes)
     right = int((rows.proba.argmax(axis=1) == rows.codes).sum())
     found = {"accuracy": wilson(right, n, confidence), "error": wilson(n - right, n, confidence)}
-    sampled = [m for m in dict.fromkeys(metrics) if m in ("log_loss", "roc_auc")]
+    sampled = [m for m in dict.fromkeys(metrics) if m not in found]
     return found | bootstrap(
         rows.proba, rows.codes, sampled, confidence=confidence, seed=seed, resamples=resamples
     )

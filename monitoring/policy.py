@@ -15,7 +15,8 @@ How a breach becomes an action:
 - Hysteresis. A trouble that still showed when a retrain answered it is latched until it has been
   quiet for `clear_after` windows. After a retrain that passed, latched drift does not fire: the new
   champion's reference already holds the new world, so what is left is the windows' own texture, and
-  a distinct shift retrains once. After a refusal the latch ends with the back-off at the latest. A
+  a distinct shift retrains once; `relearn_growth` lets a shift that stays be learnt again as its
+  rows add up. After a refusal the latch ends with the back-off at the latest. A
   performance breach is realised harm and may fire again after every cool-down.
 """
 
@@ -250,9 +251,13 @@ def _hold(
     if few is not None:
         return "too-few-labels", few
     if cause == "drift" and cause in state.latched and state.refusals == 0:
+        growth, enough = labels.get("growth"), rules.relearn_growth
+        if enough is not None and growth is not None and growth >= enough:
+            return None
         return "latched", (
             "the last retrain already answered this drift; it counts anew after "
             f"{rules.clear_after} quiet windows"
+            + (f", or once the labelled rows have grown by {enough:.0%}" if enough else "")
         )
     return None
 
@@ -264,10 +269,11 @@ def _too_few(cause: str, labels: Mapping[str, Any], rules: Rules) -> str | None:
             f"only {new:,} labelled rows are new to the champion; "
             f"{rules.minimum_new_labels:,} are needed"
         )
-    if cause == "drift" and growth is not None and growth < rules.minimum_growth:
+    needed = {"drift": rules.minimum_growth, "performance": rules.minimum_growth_harm}.get(cause)
+    if needed is not None and growth is not None and growth < needed:
         return (
             f"the labelled rows have grown by only {growth:.1%} since the champion's training; "
-            f"{rules.minimum_growth:.1%} are needed for drift alone"
+            f"{needed:.1%} are needed for {cause} alone"
         )
     return None
 

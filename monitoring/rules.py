@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Literal
 
-Metric = Literal["accuracy", "error", "log_loss", "roc_auc", "latency_p95_ms", "label_coverage"]
-RuleSet = Literal["default"]
+Metric = Literal[
+    "accuracy",
+    "error",
+    "log_loss",
+    "roc_auc",
+    "calibration_gap",  # between the mean probabilities and the shares that came true
+    "latency_p95_ms",
+    "label_coverage",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,9 @@ class Rules:
     cooldown: timedelta = timedelta(days=7)  # between two retrains
     minimum_new_labels: int = 500  # labelled rows the champion has not learnt from
     minimum_growth: float = 0.1  # of labelled rows since the champion's training, for drift alone
+    minimum_growth_harm: float = 0.0  # the same for a breach of performance
+    relearn_growth: float | None = None  # drift that a retrain answered and that stays may retrain
+    # again after so much growth, since the champion has seen only the beginning of it; None: never
     maximum_age: timedelta | None = timedelta(days=60)
     refusal_backoff: float = 2.0  # each refusal by the gate multiplies the cool-down by this
     label_silence: timedelta | None = timedelta(days=7)  # no label at all for so long: alert
@@ -73,6 +83,12 @@ class Rules:
                 ("cooldown", "is not negative", self.cooldown >= timedelta(0)),
                 ("minimum_new_labels", "is not negative", self.minimum_new_labels >= 0),
                 ("minimum_growth", "is not negative", self.minimum_growth >= 0),
+                ("minimum_growth_harm", "is not negative", self.minimum_growth_harm >= 0),
+                (
+                    "relearn_growth",
+                    "is positive or null",
+                    self.relearn_growth is None or self.relearn_growth > 0,
+                ),
                 ("refusal_backoff", "is at least 1", self.refusal_backoff >= 1),
             )
             if not holds

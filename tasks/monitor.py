@@ -94,6 +94,8 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
             now=now,
             rules=rules,
             rows=window.rows,
+            thresholds=monitor.thresholds,
+            confidence=monitor.confidence,
         ),
     )
     signals = Signals(window, items, report=str(report) if report.exists() else None)

@@ -273,3 +273,19 @@ def test_low_coverage_breaches_its_threshold():
     assert label_signal(0.2, *args, rows=500, thresholds=limit).breached is True
     assert label_signal(0.48, *args, rows=500, thresholds=limit).breached is False
     assert label_signal(0.0, *args, rows=0, thresholds=limit).breached is False
+
+
+def test_the_calibration_gap_is_the_distance_between_mean_and_rate():
+    rng = np.random.default_rng(0)
+    late = rng.random(4_000) < 0.30
+    frame = pd.DataFrame({"label": late.astype(int), "proba": [(0.8, 0.2)] * 4_000})
+    (signal, _) = performance_signals(
+        frame, (0, 1), (Threshold("calibration_gap", above=0.07),), {}, minimum_labels=100
+    )
+    assert signal.value == pytest.approx(late.mean() - 0.2)
+    assert signal.low < signal.value < signal.high
+    assert signal.breached
+    (fine, _) = performance_signals(
+        frame, (0, 1), (Threshold("calibration_gap", above=0.1),), {}, minimum_labels=100
+    )
+    assert fine.breached is False  # 0.1 lies inside the interval

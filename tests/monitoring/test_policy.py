@@ -138,6 +138,15 @@ def test_drift_alone_waits_for_the_labels_to_grow():
     assert replay.check(2, performance=True, growth=0.02).rule == "performance"
 
 
+def test_harm_can_be_made_to_wait_for_rows_worth_learning():
+    replay = Replay(replace(RULES, minimum_growth_harm=0.08))
+    replay.check(1, performance=True)
+    decision = replay.check(2, performance=True, growth=0.05)
+    assert (decision.action, decision.rule) == (Action.KEEP, "too-few-labels")
+    assert "8.0% are needed for performance alone" in decision.reasons[0]
+    assert replay.check(3, performance=True, growth=0.09).rule == "performance"
+
+
 def test_performance_goes_before_drift_and_age():
     replay = Replay(Rules(maximum_age=DAY))
     words = {"performance": True, "mmd": True, "evidently": True}
@@ -208,6 +217,19 @@ def test_one_lasting_shift_retrains_once():
     assert acted == [2]
     assert replay.check(100, **words).rule == "latched"
     assert replay.check(101, **words).action is Action.KEEP
+
+
+def test_a_lasting_shift_can_be_learnt_again_as_its_rows_add_up():
+    replay = Replay(replace(RULES, relearn_growth=0.25))
+    words = {"mmd": True, "evidently": True}
+    replay.check(1, **words)
+    assert replay.check(2, retrain=True, **words).retrain
+    replay.check(9, growth=0.2, **words)
+    held = replay.check(10, growth=0.2, **words)
+    assert held.rule == "latched"
+    assert "grown by 25%" in held.reasons[0]
+    replay.check(11, growth=0.24, **words)
+    assert replay.check(12, retrain=True, growth=0.26, **words).rule == "drift"
 
 
 def test_a_distinct_shift_retrains_again():
