@@ -124,8 +124,10 @@ class TelemetryWriter:
         """Write what has been added so far. Raises StoreFault when the store is down; the rows are
         then still held."""
         with self._writing:
-            while batch := self._take():
+            left = len(self._queue)  # not what comes meanwhile, or a busy server never returns
+            while left > 0 and (batch := self._take(left)):
                 self._write(batch)
+                left -= len(batch)
         self._observer.pending(self._rows)
 
     def close(self, timeout: float = 5.0) -> None:
@@ -160,13 +162,13 @@ class TelemetryWriter:
                     fault,
                 )
 
-    def _take(self) -> list[Served]:
-        """The oldest requests, left in the queue until they are written."""
+    def _take(self, limit: int) -> list[Served]:
+        """The oldest requests, at most `limit`, left in the queue until they are written."""
         batch: list[Served] = []
         rows = 0
         with self._count:
             for served in self._queue:
-                if batch and rows + len(served.ids) > _BATCH_ROWS:
+                if len(batch) == limit or (batch and rows + len(served.ids) > _BATCH_ROWS):
                     break
                 batch.append(served)
                 rows += len(served.ids)

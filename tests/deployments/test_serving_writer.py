@@ -133,6 +133,20 @@ def test_rows_at_fault_do_not_block_the_others(writer, store, seen):
     assert (seen["written"], seen["dropped"], writer.pending) == (2, 1, 0)
 
 
+def test_a_flush_ends_though_rows_keep_coming(writer, store, monkeypatch):
+    record = store.record
+
+    def busy(predictions):
+        writer.add(served(f"later-{store.tries}"))
+        record(predictions)
+
+    monkeypatch.setattr(store, "record", busy)
+    writer.add(served("a"))
+    writer.flush()
+    assert [p.id for p in store.rows] == ["a"]
+    assert writer.pending == 1
+
+
 def test_close_gives_up_in_time_and_says_what_was_lost(writer, store, seen):
     store.down = True
     writer.add(served("a", "b"))
