@@ -17,7 +17,7 @@ WIDTH = {FROZEN: 1.6, WEEKLY: 1.5, EVERFIT: 3.6}  # weekly is drawn on top of ev
 DASHES = {FROZEN: (5, 3), WEEKLY: None, EVERFIT: None}
 WORD = {FROZEN: "frozen", WEEKLY: "weekly", EVERFIT: "everfit"}
 LOSS_TITLE = "Log loss by week: how wrong each model was (lower is better)"
-MMD_TITLE = "Unlike the training data? Strength of the daily MMD test, -log10 of its p-value"
+MMD_TITLE = "Unlike the training data? Strength of each day's MMD test: -log10 of its p-value"
 SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 

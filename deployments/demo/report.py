@@ -46,6 +46,8 @@ def write(story: Story, path: Path, *, ui: str = "everfit ui runs/demo/everfit.y
         by_window={r.window_id: r for r in story.retrains},
         passed=sum(r.passed for r in story.retrains),
         silent=sum(c.mmd_p_value is None for c in story.checks),
+        proof=_proof(story.gate_margin),
+        lookback="day" if story.window_days == 1 else f"{story.window_days:g} days",
         ui=ui,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,13 @@ def write(story: Story, path: Path, *, ui: str = "everfit ui runs/demo/everfit.y
 def retrains(story: Story) -> Mapping[str, int]:
     """Retrains after the first champion, by name; refused ones count."""
     return {FROZEN: 0, WEEKLY: story.weekly_retrains, EVERFIT: len(story.retrains)}
+
+
+def _proof(margin: float) -> str:
+    """What the gate asks of a challenger, in words."""
+    if margin < 0:
+        return f"not worse by more than {-margin:g} log loss a flight"
+    return "better" if margin == 0 else f"better by more than {margin:g} log loss a flight"
 
 
 def _difference_row(story: Story, metric: str) -> list[str]:

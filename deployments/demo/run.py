@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
@@ -97,15 +97,26 @@ def write_inputs(
     """The first champion's flights and the config beside them; the config's path."""
     flights.first_table(rows, start).to_parquet(runs / "flights.parquet", index=False)
     text = (files("deployments.demo") / "everfit.yaml").read_text(encoding="utf-8")
-    changes = {"port": str(port), **(QUICK if quick else {})}
-    for key, value in changes.items():
-        text, found = re.subn(rf"(?m)^(\s+{key}:) *[^#\n]*?( *(?:#.*)?)$", rf"\1 {value}\2", text)
-        if found != 1:
-            raise DemoFault(f"the demo's config names {key} once, found {found} times: restore it")
+    text = changed(text, {"port": str(port), **(QUICK if quick else {})})
     text = text.replace("train:\n", f"train:\n  seed: {seed}\n", 1)
     path = runs / "everfit.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def changed(text: str, values: Mapping[str, str]) -> str:
+    """The config's text with other values for some keys, its comments kept.
+
+    >>> changed("gate:\\n  rows: 400 # newest\\n", {"rows": "90"})
+    'gate:\\n  rows: 90 # newest\\n'
+    """
+    for key, value in values.items():
+        text, found = re.subn(
+            rf"(?m)^( +{key}:) *[^#\n]*?( *(?:#.*)?)$", rf"\g<1> {value}\g<2>", text
+        )
+        if found != 1:
+            raise DemoFault(f"the demo's config names {key} once, found {found} times: restore it")
+    return text
 
 
 async def _loop(
@@ -189,6 +200,8 @@ async def _loop(
         wall_seconds=time.monotonic() - began,
         p_value_limit=config.policy.drift_p_value,
         share_limit=config.policy.drifted_share,
+        gate_margin=config.gate.margin,
+        window_days=config.monitor.window / flights.DAY,
         headline=tuple(headline(table, len(retrains), weekly.retrains)),
     )
 

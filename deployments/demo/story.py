@@ -71,6 +71,8 @@ class Story:
     wall_seconds: float
     p_value_limit: float
     share_limit: float
+    gate_margin: float  # log loss per row that a challenger's gain must exceed
+    window_days: float  # that each drift check looks back
     headline: tuple[str, ...] = field(default=())
 
     @property

@@ -101,6 +101,8 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
         wall_seconds=212.0,
         p_value_limit=0.005,
         share_limit=0.5,
+        gate_margin=0.0,
+        window_days=1.0,
         headline=tuple(headline(table, len(made), weekly)),
     )
 
