@@ -37,10 +37,10 @@ def served(config: Config, timeout: float = 2.0) -> Served:
     except ValueError:
         return Served(running=False, reason=f"{config.server_url} is not an everfit server")
     versions = body.get("versions") or []
-    parameters = body.get("parameters") or {}
+    failed = (body.get("parameters") or {}).get("failed") or {}
     return Served(
         running=True,
         version=str(versions[0]) if versions else None,
-        failed=parameters.get("failed_version"),
-        reason=parameters.get("failure", ""),
+        failed=failed.get("version"),
+        reason=failed.get("reason", ""),
     )

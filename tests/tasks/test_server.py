@@ -52,7 +52,7 @@ def test_the_version_that_answers(answering):
     body = {
         "name": "tiny",
         "versions": ["3"],
-        "parameters": {"failed_version": "4", "failure": "no"},
+        "parameters": {"failed": {"version": "4", "reason": "no"}},
     }
     state = served(answering(200, json.dumps(body).encode()))
     assert state == Served(running=True, version="3", failed="4", reason="no")
