@@ -17,16 +17,25 @@ WIDTH = {FROZEN: 1.6, WEEKLY: 1.5, EVERFIT: 3.6}  # weekly is drawn on top of ev
 DASHES = {FROZEN: (5, 3), WEEKLY: None, EVERFIT: None}
 WORD = {FROZEN: "frozen", WEEKLY: "weekly", EVERFIT: "everfit"}
 LOSS_TITLE = "Log loss by week: how wrong each model was (lower is better)"
-MMD_TITLE = "Unlike the training data? Strength of each day's MMD test: -log10 of its p-value"
 SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
+
+
+def mmd_title(story: Story) -> str:
+    days = "day" if story.window_days == 1 else f"{story.window_days:g} days"
+    return f"How far the last {days} lay from the training data (MMD², all inputs at once)"
+
+
+def mmd_alarm(story: Story) -> str:
+    return f"filled: p \u2264 {story.p_value_limit:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or one cloud: x in days since the replay began."""
+    """One line or one cloud: x in days since the replay began; `alarmed` of clouds only."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
+    alarmed: tuple[bool, ...] = ()
 
 
 def losses(story: Story) -> dict[str, Series]:
@@ -42,18 +51,20 @@ def losses(story: Story) -> dict[str, Series]:
 
 
 def mmd(story: Story) -> Series:
-    """-log10 of the p-value of each day's MMD test; a day on which it could not speak has none."""
-    spoke = [c for c in story.checks if c.mmd_p_value is not None]
+    """MMD² of each day's check; a day on which the test could not speak has none."""
+    spoke = [c for c in story.checks if c.mmd is not None and c.mmd_p_value is not None]
     return Series(
         tuple(c.day + 1.0 for c in spoke),
-        tuple(-math.log10(max(c.mmd_p_value or 0.0, 1e-12)) for c in spoke),
+        tuple(max(c.mmd or 0.0, 0.0) for c in spoke),  # unbiased, so it may fall below 0
+        tuple((c.mmd_p_value or 0.0) <= story.p_value_limit for c in spoke),
     )
 
 
 def shares(story: Story) -> Series:
     spoke = [c for c in story.checks if c.drifted_share is not None]
+    values = tuple(float(c.drifted_share or 0.0) for c in spoke)
     return Series(
-        tuple(c.day + 1.0 for c in spoke), tuple(float(c.drifted_share or 0.0) for c in spoke)
+        tuple(c.day + 1.0 for c in spoke), values, tuple(v >= story.share_limit for v in values)
     )
 
 

@@ -3,7 +3,6 @@ numbers of the retrains lead to their lines in the report."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,23 +44,23 @@ def draw(story: Story) -> str:
     values = [v for s in series.values() for v in s.y]
     room = 0.06 * (max(values) - min(values) or 1.0)
     mmd, share = axes.mmd(story), axes.shares(story)
-    p_limit = -math.log10(story.p_value_limit)
     loss_panel = Panel(58, 300, min(values) - room, max(values) + room)
-    mmd_panel = Panel(412, 92, 0.0, max([*mmd.y, p_limit]) * 1.15)
+    mmd_panel = Panel(412, 92, 0.0, max([*mmd.y, 1e-3]) * 1.15)
     share_panel = Panel(558, 92, 0.0, 1.0)
     panels = (loss_panel, mmd_panel, share_panel)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} 690" role="img" aria-labelledby="picture-title">',
         '<title id="picture-title">Loss by week of the three models, retrains, and drift</title>',
-        *_titles(panels),
+        *_titles(story, panels),
         *_grid(loss_panel, axes.ticks(loss_panel.low, loss_panel.high), "{:.2f}"),
-        *_grid(mmd_panel, [float(t) for t in range(math.ceil(mmd_panel.high))], "{:.0f}"),
+        *_grid(mmd_panel, axes.ticks(0.0, mmd_panel.high, 3), "{:g}"),
         *_grid(share_panel, [0.0, 0.5, 1.0], "{:.0%}"),
         *_dates(story, x, share_panel.bottom),
         *_retrain_lines(story, x, loss_panel.top, share_panel.bottom),
-        *_stems(story, mmd, x, mmd_panel, p_limit, "-log10 p = {:.2f}"),
-        *_stems(story, share, x, share_panel, story.share_limit, "{:.0%} of the inputs"),
-        *_limit(mmd_panel, p_limit, f"alarm: p = {story.p_value_limit:g}"),
+        *_stems(story, mmd, x, mmd_panel, "MMD² {:.3f}"),
+        *_stems(story, share, x, share_panel, "{:.0%} of the inputs"),
+        f'<text class="limit-word" x="{WIDTH - RIGHT + 12}" y="{mmd_panel.top + 50}">'
+        f"{axes.mmd_alarm(story)}</text>",
         *_limit(share_panel, story.share_limit, f"alarm: {story.share_limit:.0%}"),
         *_lines(story, series, x, loss_panel),
         *_retrain_numbers(story, loss_panel.top - 12),
@@ -70,8 +69,8 @@ def draw(story: Story) -> str:
     return "\n".join(parts)
 
 
-def _titles(panels: tuple[Panel, ...]) -> Iterator[str]:
-    words = (axes.LOSS_TITLE, axes.MMD_TITLE, axes.SHARE_TITLE)
+def _titles(story: Story, panels: tuple[Panel, ...]) -> Iterator[str]:
+    words = (axes.LOSS_TITLE, axes.mmd_title(story), axes.SHARE_TITLE)
     for panel, word, rise in zip(panels, words, (36, 14, 14), strict=True):
         yield f'<text class="panel" x="{LEFT}" y="{panel.top - rise:.0f}">{escape(word)}</text>'
 
@@ -131,12 +130,10 @@ def _lines(story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel)
         )
 
 
-def _stems(
-    story: Story, series: axes.Series, x: Scale, panel: Panel, limit: float, shape: str
-) -> Iterator[str]:
-    for day, value in zip(series.x, series.y, strict=True):
+def _stems(story: Story, series: axes.Series, x: Scale, panel: Panel, shape: str) -> Iterator[str]:
+    for day, value, alarmed in zip(series.x, series.y, series.alarmed, strict=True):
         px, py = x(day), panel.y(value)
-        kind = "alarmed" if value >= limit else "calm"
+        kind = "alarmed" if alarmed else "calm"
         date = axes.short_date(story.start + timedelta(days=day))
         yield (
             f'<g class="{kind}"><line x1="{px:.1f}" x2="{px:.1f}" y1="{panel.bottom:.1f}" '

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from deployments.demo import axes
 from deployments.demo.story import Retrain, Story
 
-_INK, _FAINT = "#1f2328", "#d8dce0"
+_INK, _FAINT, _ALARM = "#1f2328", "#d8dce0", "#a33b00"
 _PIXELS_PER_INCH = 150
 _LIST_INCHES = 0.2  # height of one line of the list of retrains
 
@@ -30,12 +29,19 @@ def draw(story: Story, path: Path) -> Path:
         top=1 - 1.3 / height, bottom=foot / height,
     )  # fmt: skip
     loss, mmd, share = (figure.add_subplot(grid[i]) for i in range(3))
-    for panel, title in ((loss, axes.LOSS_TITLE), (mmd, axes.MMD_TITLE), (share, axes.SHARE_TITLE)):
+    titles = (axes.LOSS_TITLE, axes.mmd_title(story), axes.SHARE_TITLE)
+    for panel, title in zip((loss, mmd, share), titles, strict=True):
         _plain(panel, story, title)
     _losses(loss, story)
-    _dots(mmd, axes.mmd(story), -math.log10(story.p_value_limit), f"p = {story.p_value_limit:g}")
-    _dots(share, axes.shares(story), story.share_limit, f"{story.share_limit:.0%}")
+    _dots(mmd, axes.mmd(story))
+    mmd.text(1.01, 0.5, axes.mmd_alarm(story), transform=mmd.transAxes, color=_ALARM, fontsize=9)
+    _dots(share, axes.shares(story))
     share.set_ylim(0, 1)
+    share.axhline(story.share_limit, color=_ALARM, linewidth=0.9, dashes=(4, 3))
+    share.text(
+        1.01, story.share_limit, f"alarm: {story.share_limit:.0%}", transform=share.transAxes,
+        color=_ALARM, fontsize=9, va="center",
+    )  # fmt: skip
     share.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     for retrain in story.retrains:
         _mark(loss, [mmd, share], retrain)
@@ -93,21 +99,13 @@ def _losses(panel: Any, story: Story) -> None:
         )
 
 
-def _dots(panel: Any, series: axes.Series, limit: float, word: str) -> None:
-    top = max([*series.y, limit]) * 1.15
-    panel.set_ylim(0, top)
-    panel.axhline(limit, color="#a33b00", linewidth=0.9, dashes=(4, 3))
-    panel.annotate(
-        f"alarm: {word}",
-        (1.01, limit / top if word[0] == "p" else limit),
-        xycoords="axes fraction",
-        color="#a33b00",
-        fontsize=9,
-        va="center",
-    )
-    panel.vlines(series.x, 0, series.y, color="#8a9099", linewidth=0.9)
-    alarmed = ["#a33b00" if y >= limit else "#5b626b" for y in series.y]
-    panel.scatter(series.x, series.y, s=9, color=alarmed, zorder=3)
+def _dots(panel: Any, series: axes.Series) -> None:
+    panel.set_ylim(0, max([*series.y, 1e-3]) * 1.15)
+    panel.locator_params(axis="y", nbins=4)
+    panel.vlines(series.x, 0, series.y, color="#a3a9b1", linewidth=0.8)
+    fill = [_ALARM if alarmed else "white" for alarmed in series.alarmed]
+    edge = [_ALARM if alarmed else "#5b626b" for alarmed in series.alarmed]
+    panel.scatter(series.x, series.y, s=11, color=fill, edgecolor=edge, linewidth=0.8, zorder=3)
 
 
 def _mark(top: Any, below: list[Any], retrain: Retrain) -> None:
@@ -133,7 +131,7 @@ def _words(figure: Any, story: Story, lines: list[str], height: float, foot: flo
         0.055, 1 - 0.38 / height, "New York flights 2013: will it arrive late?",
         fontsize=15, fontweight="bold", color=_INK,
     )  # fmt: skip
-    figure.text(0.055, 1 - 0.66 / height, story.headline[0], fontsize=10.5, color=_INK)
+    figure.text(0.055, 1 - 0.66 / height, " ".join(story.headline[:2]), fontsize=10, color=_INK)
     y = foot - 0.52
     head = "Retrains of everfit" if lines else "everfit never retrained on these weeks."
     note = "  (filled: passed the gate and serves; hollow: refused)" if lines else ""
@@ -147,7 +145,7 @@ def _described(retrain: Retrain) -> list[str]:
     """One or two lines: when, why and how it ended."""
     end = f"v{retrain.version} serves" if retrain.passed else "refused"
     why = "; ".join(retrain.reasons) or retrain.rule
-    text = f"{retrain.number}   {axes.short_date(retrain.time)}, {end}: {why}"
+    text = f"{retrain.number}   {axes.short_date(retrain.time)}, {end}. {retrain.rule}: {why}"
     return textwrap.wrap(
         text, 165, subsequent_indent="      ", max_lines=2, placeholder=" …", break_long_words=False
     )

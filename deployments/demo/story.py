@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.demo.scoreboard import EVERFIT, FROZEN, METRICS, NAMES, WEEKLY, Table, Week
-from monitoring.records import Decision, Signal, to_dict
+from monitoring.records import Decision, to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Check:
     action: str
     rule: str
     reasons: tuple[str, ...]
+    mmd: float | None = None  # unbiased MMD² between the window and the training data
     mmd_p_value: float | None = None
     drifted_share: float | None = None  # of the columns, in [0, 1]
     report: str | None = None  # the Evidently page, relative to the report, if one was drawn
@@ -81,16 +82,13 @@ class Story:
         return len(self.retrains) / self.weekly_retrains if self.weekly_retrains else None
 
 
-def drift_figures(items: tuple[Signal, ...]) -> tuple[float | None, float | None]:
-    """The MMD p-value and the share of drifted inputs; None where the detector could not speak."""
-    spoke = {s.name: s for s in items if s.breached is not None}
-    mmd, evidently = spoke.get("mmd"), spoke.get("evidently")
-    return mmd and mmd.p_value, evidently and evidently.value
-
-
 def check_of(decision: Decision, day: int, folder: Path) -> Check:
-    """A decision as one line of the story; the report's path is made relative to `folder`."""
-    p_value, share = drift_figures(decision.signals.items)
+    """A decision as one line of the story; the report's path is made relative to `folder`.
+
+    Drift figures are None where their detector could not speak.
+    """
+    spoke = {s.name: s for s in decision.signals.items if s.breached is not None}
+    mmd, evidently = spoke.get("mmd"), spoke.get("evidently")
     page = Path(decision.signals.report) if decision.signals.report else None
     if page is not None:
         page = Path(os.path.relpath(page, folder))
@@ -102,8 +100,9 @@ def check_of(decision: Decision, day: int, folder: Path) -> Check:
         action=decision.action.value,
         rule=decision.rule,
         reasons=decision.reasons,
-        mmd_p_value=p_value,
-        drifted_share=share,
+        mmd=mmd and mmd.value,
+        mmd_p_value=mmd and mmd.p_value,
+        drifted_share=evidently and evidently.value,
         report=page.as_posix() if page is not None else None,
     )
 

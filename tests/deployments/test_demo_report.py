@@ -55,6 +55,7 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
                     if acted
                     else ("no confirmed breach",)
                 ),
+                mmd=None if day % 31 == 5 else drift / 3 - 0.02,
                 mmd_p_value=None if day % 31 == 5 else float(10 ** -min(3, drift * 7)),
                 drifted_share=float(np.clip(drift, 0, 1)),
                 report=f"reports/{window}.html" if drift > 0.3 else None,
@@ -264,7 +265,7 @@ def test_a_check_takes_the_drift_figures_and_the_relative_report_from_the_decisi
         "w1", START, Action.KEEP, "watched", ("one day",), Signals(window, items, str(page))
     )
     check = check_of(decision, 5, tmp_path / "demo")
-    assert (check.mmd_p_value, check.drifted_share) == (0.004, 0.25)
+    assert (check.mmd, check.mmd_p_value, check.drifted_share) == (0.02, 0.004, 0.25)
     assert check.report == "reports/w1.html"
     silent = (Signal("mmd", Kind.DRIFT, None, reason="12 rows, 300 are needed"),)
     decision = replace(decision, signals=Signals(window, silent))
