@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from models.errors import SpaceFault
 from models.memory import Recall, recall, remember
@@ -35,6 +34,7 @@ from models.search import (
     Key,
     Pending,
     Searcher,
+    check_state,
     fresh,
     generator,
     key,
@@ -42,6 +42,7 @@ from models.search import (
     under_way,
 )
 from models.space import Categorical, Space
+from models.stopping import nothing_to_expect
 
 _EXPLORE = 1_000_003  # streams of a trial's generator; `fresh` uses the small numbers
 _SOBOL = 1_000_005
@@ -50,17 +51,18 @@ _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the controller learns. The defaults were chosen on synthetic functions at 16 to 50."""
+    """How the controller learns and when it stops. Budgets of 6 to 50 trials are meant."""
 
     start: int = 8  # quasi-random trials before the policy of a cold search speaks
     steps: int = 24  # REINFORCE steps on the evidence, from where the policy starts
-    rate: float = 0.25  # alpha of equation (3)
-    beta: float = 0.2  # entropy bonus of equation (6) at the first trial
+    rate: float = 0.5  # alpha of equation (3)
+    beta: float = 0.1  # entropy bonus of equation (6) at the first trial
     halving: float = 24.0  # trials after which the bonus is half
     explore: float = 0.1  # share of trials that a cold policy draws
     explore_warm: float = 0.2  # the same while a memory leads: a changed world must not trap it
-    patience: int = 8  # trials without improvement before `done` looks at what is to be expected
-    tolerance: float = 0.01  # expected gain of a trial, as a share of the gain so far
+    stale: int = 24  # so many trials without improvement end the search in any case
+    patience: int = 10  # trials without improvement before `done` looks at what is to be expected
+    tolerance: float = 0.002  # expected gain of a trial, as a share of the gain so far
     closed: float = 0.06  # a policy this narrow (share of the space, geometric mean) is converged
 
 
@@ -237,19 +239,20 @@ class Controller(Searcher):
     @classmethod
     def warm(
         cls, space: Space, state: Mapping[str, Any], *, seed: int, settings: Settings | None = None
-    ) -> Controller:
+    ) -> Self:
         """A new search that starts from what an earlier one learnt.
 
         state: the `state_dict` of the earlier search. Its best configurations are tried first, its
         policy is where this one starts, widened, and its trials count, faded. `space` may differ.
         Raises SpaceFault when the state can't be read; a caller may then start cold.
         """
-        if not isinstance(state, Mapping) or "learnt" not in state:
+        check_state(state, cls.kind)
+        learnt = state.get("learnt")
+        if not isinstance(learnt, Mapping):
             raise SpaceFault(
-                "a warm start needs the state_dict of a controller, with its 'learnt' part; got "
-                f"{sorted(state) if isinstance(state, Mapping) else state!r}: start cold"
+                f"a controller's state keeps its memory under 'learnt', got {learnt!r}: start cold"
             )
-        return cls(space, seed=seed, memory=state["learnt"], settings=settings)
+        return cls(space, seed=seed, memory=learnt, settings=settings)
 
     @property
     def policy(self) -> Policy:
@@ -271,37 +274,25 @@ class Controller(Searcher):
         self._policy = None
 
     def done(self) -> str | None:
-        """Why the search is over by itself: all tried, policy converged, or nothing to expect.
+        """Why the search is over by itself, or None.
 
-        The last asks for `patience` trials since the best one improved by more than `tolerance` of
-        the gain so far (median loss minus best), and for an expected improvement of the next trial
-        (normal, from the last `patience` losses) below `tolerance` of it.
+        All is tried, the policy has converged, or there is nothing to expect (see `stopping`);
+        never before the start and `patience` trials are told.
         """
         reason = super().done()
         if reason:
             return reason
-        trials = self.history
-        losses = losses_of(trials)
-        complete = losses[~np.isnan(losses)]
+        losses = losses_of(self.history)
         first = max(self.settings.start, len(self._recall.known) if self._recall else 0)
-        patience = self.settings.patience
-        if len(trials) < first + patience or len(complete) < patience:
+        if len(losses) < first + self.settings.patience:
             return None
-        width = self.width()
-        if width < self.settings.closed:
+        if (width := self.width()) < self.settings.closed:
             return f"the policy has converged: it covers {width:.1%} of the space per parameter"
-        gain = float(np.median(complete) - complete.min())
-        small = self.settings.tolerance * gain
-        improved = float(np.nanmin(losses[:-patience], initial=math.inf)) - float(complete.min())
-        if improved > small:
-            return None
-        expected = expected_improvement(complete[-patience:], float(complete.min()))
-        if expected > small:
-            return None
-        return (
-            f"no gain to expect: the last {patience} of {len(trials)} trials improved the best "
-            f"loss {complete.min():.6g} by {max(improved, 0.0):.2g}, and the next is expected to "
-            f"gain {expected:.2g}, less than {self.settings.tolerance:.0%} of the {gain:.2g} so far"
+        return nothing_to_expect(
+            losses,
+            patience=self.settings.patience,
+            stale=self.settings.stale,
+            tolerance=self.settings.tolerance,
         )
 
     def width(self) -> float:
@@ -358,15 +349,3 @@ class Controller(Searcher):
         super().load_state_dict(state)
         self.settings = Settings(**state.get("settings", {}))
         self._begin(state.get("memory"))
-
-
-def expected_improvement(recent: NDArray[np.float64], best: float) -> float:
-    """E max(best - Y, 0) for Y normal with the mean and deviation of `recent` losses.
-
-    Jones, Schonlau, Welch (1998), equation 15, with the recent trials in place of a surrogate.
-    """
-    mean, deviation = float(np.mean(recent)), float(np.std(recent, ddof=1))
-    if deviation == 0:
-        return max(best - mean, 0.0)
-    z = (best - mean) / deviation
-    return float(deviation * (z * norm.cdf(z) + norm.pdf(z)))

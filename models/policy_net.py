@@ -126,6 +126,39 @@ class Policy:
         size = torch.from_numpy(self.layout.counts).to(torch.float64)
         return number, -(p * log_p).sum(dim=1) - size.log()
 
+    def number_gradients(
+        self, y: Tensor, offset: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """sum_t offset_t d ln g(y_t) for mu and ln sigma, (m,) each; then d H for the same two.
+
+        Section 6 of the paper: (y - mu) / sigma^2 and ((y - mu)^2 - sigma^2) / sigma^3 (times sigma
+        here, the unit learns ln sigma), each with what the truncation adds through Z.
+        """
+        sigma, a, b, z = self._truncation()
+        phi_a, phi_b = (torch.exp(-0.5 * x**2 - _LOG_ROOT_2_PI) for x in (a, b))
+        slope, ends = (
+            (phi_b - phi_a) / z,
+            (a * phi_a - b * phi_b) / z,
+        )  # -sigma Z_mu/Z, Z_ln sigma/Z
+        t = (y - self.mean) / sigma
+        d_mean = (offset * (t + slope)).sum(dim=0) / sigma
+        d_log_sigma = (offset * (t**2 - 1 - ends)).sum(dim=0)
+        inner_a, inner_b = phi_a * (1 - a**2) / z, phi_b * (1 - b**2) / z
+        h_mean = (-slope + (inner_b - inner_a + ends * slope) / 2) / sigma
+        h_log_sigma = 1 + ends + (b * inner_b - a * inner_a - ends**2) / 2
+        return d_mean, d_log_sigma, (h_mean, h_log_sigma)
+
+    def choice_gradients(self, codes: Tensor, offset: Tensor) -> Tensor:
+        """sum_t offset_t d ln g(k_t) / d l, (c, k): one at the choice made, less the softmax."""
+        made = torch.zeros_like(self.logits).scatter_add_(1, codes.T, offset.T)
+        return made - self.log_probabilities().exp() * offset.sum(dim=0)[:, None]
+
+    def choice_entropy_gradient(self) -> Tensor:
+        """d H / d l, (c, k)."""
+        log_p = self.log_probabilities().masked_fill(~self.layout.allowed, 0.0)
+        p = log_p.exp() * self.layout.allowed
+        return -p * (log_p - (p * log_p).sum(dim=1, keepdim=True))
+
     def emit(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """The units' quantiles: uniform u (d,) in (0, 1) to unit coordinates (d,)."""
         out = np.full(len(self.layout.space), 0.5)
@@ -157,6 +190,7 @@ class Evidence:
     weight: NDArray[np.float64]
 
 
+@torch.no_grad()
 def reinforce(
     policy: Policy, evidence: Evidence, *, steps: int, rate: float, beta: float
 ) -> Policy:
@@ -164,38 +198,42 @@ def reinforce(
     layout = policy.layout
     if not len(evidence.unit) or not len(layout.space):
         return policy
-    codes_np = layout.codes(evidence.unit)
-    y = torch.from_numpy(evidence.unit[:, layout.numbers])
-    codes = torch.from_numpy(codes_np)
-    reward = torch.from_numpy(evidence.reward)
+    numbers, choices = layout.numbers, layout.choices
+    code = layout.codes(evidence.unit)
     counts = evidence.active * evidence.weight[:, None]  # a_t, 0 where inactive
-    scale = torch.from_numpy(_over_frequency(counts, codes_np, layout))
-    order = torch.from_numpy(np.concatenate([layout.numbers, layout.choices]))
-    reward, scale = reward[:, order], scale[:, order]
-    known = (torch.from_numpy(counts).sum(dim=0) > 0)[order]
-
-    mean, log_sigma, logits = (
-        t.detach().clone().requires_grad_() for t in (policy.mean, policy.log_sigma, policy.logits)
-    )
-    now = Policy(layout, mean, log_sigma, logits)
+    scale = _over_frequency(counts, code, layout)
+    y, codes = torch.from_numpy(evidence.unit[:, numbers]), torch.from_numpy(code)
+    scale_y, scale_c = torch.from_numpy(scale[:, numbers]), torch.from_numpy(scale[:, choices])
+    reward_y = torch.from_numpy(evidence.reward[:, numbers])
+    reward_c = torch.from_numpy(evidence.reward[:, choices])
+    # A unit that never spoke learns nothing, and has no bonus either.
+    bonus = beta * torch.from_numpy((counts.sum(axis=0) > 0).astype(np.float64))
+    bonus_y, bonus_c = bonus[numbers], bonus[choices, None]
     low, high = layout.floor.log(), torch.full_like(layout.floor, math.log(WIDE))
+
+    now = Policy(layout, policy.mean.clone(), policy.log_sigma.clone(), policy.logits.clone())
     for _ in range(steps):
-        eligibility = torch.cat(now.log_likelihood(y, codes), dim=1)
-        with torch.no_grad():
-            rho = scale * (eligibility - eligibility.amax(dim=0)).exp()
-            rho = rho / rho.sum(dim=0).clamp_min(1e-12)  # (4)
-            total = (rho * reward).sum(dim=0)
-            baseline = (total - rho * reward) / (1 - rho).clamp_min(1e-3)  # (5)
-            advantage = torch.where(rho < 1 - 1e-3, rho * (reward - baseline), 0.0)
-        gain = (advantage * eligibility).sum() + beta * (torch.cat(now.entropies()) * known).sum()
-        grads = torch.autograd.grad(gain, (mean, log_sigma, logits))
-        with torch.no_grad():
-            mean += rate * log_sigma.exp() ** 2 * grads[0]
-            log_sigma += rate * grads[1]
-            logits += rate * grads[2]
-            mean.clamp_(0.0, 1.0)
-            log_sigma.copy_(torch.maximum(torch.minimum(log_sigma, high), low))
-    return Policy(layout, mean.detach(), log_sigma.detach(), logits.detach())
+        ln_y, ln_c = now.log_likelihood(y, codes)
+        offset_y, offset_c = _offset(ln_y, scale_y, reward_y), _offset(ln_c, scale_c, reward_c)
+        d_mean, d_log_sigma, d_entropy = now.number_gradients(y, offset_y)
+        sigma = now.log_sigma.exp()
+        d_logits = now.choice_gradients(codes, offset_c) + bonus_c * now.choice_entropy_gradient()
+        now.mean += rate * sigma**2 * (d_mean + bonus_y * d_entropy[0])
+        now.log_sigma += rate * (d_log_sigma + bonus_y * d_entropy[1])
+        now.logits += rate * d_logits
+        now.mean.clamp_(0.0, 1.0)
+        now.log_sigma = torch.maximum(torch.minimum(now.log_sigma, high), low)
+    return now
+
+
+def _offset(log_g: Tensor, scale: Tensor, reward: Tensor) -> Tensor:
+    """rho_it (r_it - b_it) of equations (3) to (5), (n, units)."""
+    rho = scale * (log_g - log_g.amax(dim=0)).exp()
+    rho = rho / rho.sum(dim=0).clamp_min(1e-12)  # (4)
+    rest = 1 - rho
+    baseline = ((rho * reward).sum(dim=0) - rho * reward) / rest.clamp_min(1e-3)  # (5)
+    # A trial that is alone has nothing to be compared with.
+    return torch.where(rest > 1e-3, rho * (reward - baseline), 0.0)
 
 
 def _over_frequency(

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -66,6 +66,15 @@ class Searcher(ABC):
         self.seed = int(seed)
         self._trials: dict[int, Trial] = {}
 
+    @classmethod
+    def warm(cls, space: Space, state: Mapping[str, Any], *, seed: int) -> Self:
+        """A new search after an earlier one's `state_dict`; `space` may have changed since.
+
+        A searcher without a memory starts cold. Raises SpaceFault for a state it can't read.
+        """
+        check_state(state, cls.kind)
+        return cls(space, seed=seed)
+
     @property
     def history(self) -> list[Trial]:
         """All trials told so far, by number."""
@@ -87,7 +96,8 @@ class Searcher(ABC):
         """
         self.space.validate(trial.params)
         before = self._trials.get(trial.number)
-        if before is not None and (before.params, before.loss) != (trial.params, trial.loss):
+        outcome = (dict(trial.params), loss_of(trial))
+        if before is not None and (dict(before.params), loss_of(before)) != outcome:
             raise SpaceFault(
                 f"a trial number is told once; {trial.number} came twice with different outcomes: "
                 "number trials from 0 without a gap"

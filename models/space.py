@@ -235,7 +235,8 @@ class Space:
             row: dict[str, Any] = {"kind": names[type(parameter)], **asdict(parameter)}
             row = {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}
             if parameter.when is not None:
-                row["when"] = [parameter.when[0], list(parameter.wanted)]
+                parent, wanted = parameter.when
+                row["when"] = [parent, list(wanted) if isinstance(wanted, tuple) else wanted]
             out.append(row)
         return out
 
@@ -250,7 +251,7 @@ class Space:
                 raise SpaceFault(f"a parameter's kind is one of {list(_KINDS)}, got {kind!r}")
             if values.get("when") is not None:
                 parent, wanted = values["when"]
-                values["when"] = (parent, tuple(wanted))
+                values["when"] = (parent, tuple(wanted) if isinstance(wanted, list) else wanted)
             for key in ("values", "choices"):
                 if key in values:
                     values[key] = tuple(values[key])
