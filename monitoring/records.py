@@ -108,7 +108,7 @@ class Signals:
 class Action(StrEnum):
     KEEP = "keep"
     RETRAIN = "retrain"
-    RETUNE = "retune"  # for latency
+    RETUNE = "retune"  # a faster model is wanted; a retrain for accuracy would not bring it
     ROLLBACK = "roll back"
     ALERT = "alert"
 
@@ -126,7 +126,7 @@ class Decision:
 
     @property
     def retrain(self) -> bool:
-        return self.action in (Action.RETRAIN, Action.RETUNE)
+        return self.action is Action.RETRAIN
 
 
 def to_dict(record: Any) -> dict[str, Any]:

@@ -49,12 +49,6 @@ def signals_table(model: str, signals: Signals) -> None:
         description=f"{signals.window.id}: {signals.window.rows} rows, "
         f"{signals.window.coverage:.0%} labelled",
     )
-    if signals.report:
-        create_link_artifact(
-            key=key(model, "drift-report"),
-            link=f"file://{signals.report}",
-            link_text=f"Evidently report of {signals.window.id}",
-        )
 
 
 def decision_markdown(model: str, decision: Decision) -> None:
@@ -65,6 +59,12 @@ def decision_markdown(model: str, decision: Decision) -> None:
         f"`{decision.window_id}`, {decision.time:%Y-%m-%d %H:%M} UTC.\n\n{reasons}\n",
         description=f"{decision.action.value}: {decision.rule}",
     )
+    if decision.signals.report:
+        create_link_artifact(
+            key=key(model, "drift-report"),
+            link=f"file://{decision.signals.report}",
+            link_text=f"Evidently report of {decision.window_id}",
+        )
 
 
 def trials_table(model: str, trials: Sequence[Trial], stopped: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -51,15 +52,6 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
         )
         new_labels = store.new_labels(after=made.trained_through or made.made, as_of=now)
         last_label = store.last_label_arrival(as_of=now)
-    report = places.report_path(config, window.id)
-    drifted = drift_report(
-        reference,
-        current,
-        columns,
-        share=rules.drifted_share,
-        html=report,
-        minimum_rows=monitor.minimum_rows,
-    )
     items: tuple[Signal, ...] = (
         mmd_signal(
             reference,
@@ -71,7 +63,13 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
             seed=config.train.seed,
             minimum_rows=monitor.minimum_rows,
         ),
-        drifted,
+        drift_report(
+            reference,
+            current,
+            columns,
+            share=rules.drifted_share,
+            minimum_rows=monitor.minimum_rows,
+        ),
         *performance_signals(
             matured,
             tuple(config.data.classes),
@@ -98,7 +96,7 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
             confidence=monitor.confidence,
         ),
     )
-    signals = Signals(window, items, report=str(report) if report.exists() else None)
+    signals = Signals(window, items)
     artifacts.signals_table(config.name, signals)
     return signals
 
@@ -113,12 +111,36 @@ def decide(config: Config, signals: Signals, now: datetime) -> Decision:
         state = policy.PolicyState.from_dict(store.state(config.name) or {})
         if state.champion_since is None:
             state = policy.after_retrain(state, True, made.made)
+        before = state.seen[-1].breached.get("drift") if state.seen else None
         state = policy.observe(state, signals, now, config.policy)
         decision = policy.decide(signals, state, now, config.policy)
+        fresh_drift = state.seen[-1].breached.get("drift") and not before
+        if decision.action is not Action.KEEP or fresh_drift:
+            drawn = replace(signals, report=_draw(config, signals.window, now))
+            decision = replace(decision, signals=drawn)
         if store.save_decision(decision):
             store.save_state(config.name, state.to_dict())
     artifacts.decision_markdown(config.name, decision)
     return decision
+
+
+def _draw(config: Config, window: Window, now: datetime) -> str | None:
+    """Evidently's page on the window, for whoever asks why; None when it could not be drawn."""
+    from monitoring.reports import drift_report
+
+    path = places.report_path(config, window.id)
+    with places.telemetry(config) as store:
+        current = store.rows(window.start, window.end, as_of=now)
+    drift_report(
+        _reference(config, _champion(config)),
+        current,
+        dict(config.data.columns),
+        share=config.policy.drifted_share,
+        html=path,
+        minimum_rows=config.monitor.minimum_rows,
+        always_html=True,
+    )
+    return str(path) if path.exists() else None
 
 
 def decided(config: Config, window: Window) -> Decision | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from prefect import task
@@ -55,20 +55,20 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     seed gives the same trials whichever thread is quicker. Called inside the retrain flow.
     """
     controller, known = _controller(config)
+    allowed = budget(config)
     journal = snapshot.folder / TRIALS
     trials = _replay(journal, controller)
-    budget = config.train.trials if known else config.train.warm_trials
     progress = await acreate_progress_artifact(
         progress=0.0,
         key=artifacts.key(config.name, "tuning"),
-        description=f"tuning: up to {budget} trials or {config.train.seconds:g} s",
+        description=f"tuning: up to {allowed} trials or {config.train.seconds:g} s",
     )
     started = time.monotonic()
-    while not (stopped := _stopped(config, controller, trials, budget, started)):
+    while not (stopped := _stopped(config, controller, trials, allowed, started)):
         told = len(trials)
         batch = [
             (number, known[number] if number < len(known) else controller.ask(number - told))
-            for number in range(told, min(told + config.train.parallel, budget))
+            for number in range(told, min(told + config.train.parallel, allowed))
         ]
         futures = [trial.submit(config, snapshot, params, number) for number, params in batch]
         for future in futures:
@@ -76,7 +76,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
             controller.tell(finished)
             trials.append(finished)
             _append(journal, finished)
-        await aupdate_progress_artifact(progress, progress=100.0 * len(trials) / budget)
+        await aupdate_progress_artifact(progress, progress=100.0 * len(trials) / allowed)
     await aupdate_progress_artifact(progress, progress=100.0)
     show(config, trials, stopped)
     (snapshot.folder / CONTROLLER).write_text(json.dumps(controller.state_dict()), encoding="utf-8")
@@ -92,6 +92,11 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     )
 
 
+def budget(config: Config) -> int:
+    """Trials of the next search: fewer once there is something to start from."""
+    return config.train.warm_trials if _memory(config) else config.train.trials
+
+
 def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
     """A controller, and the configurations to try before it is asked.
 
@@ -101,15 +106,23 @@ def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
 
     space = families.space(config.train.families, config.train.trainer)
     space = space.override(config.train.space)
+    memory = _memory(config)
+    if memory is not None:
+        return Controller.warm(space, memory, seed=config.train.seed), []
+    defaults = families.defaults(config.train.families, config.train.trainer)
+    known = [repaired(params, space) for params in defaults]
+    return Controller(space, seed=config.train.seed), [params for params in known if params]
+
+
+def _memory(config: Config) -> dict[str, Any] | None:
+    """What the last retrain's controller had learnt, whether the gate passed its model or not."""
     registry = places.registry(config)
     for release in registry.versions():
         path = registry.fetch_file(release.version, CONTROLLER, places.champion_folder(config))
         if path is not None:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            return Controller.warm(space, state, seed=config.train.seed), []
-    defaults = families.defaults(config.train.families, config.train.trainer)
-    known = [repaired(params, space) for params in defaults]
-    return Controller(space, seed=config.train.seed), [params for params in known if params]
+            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return state
+    return None
 
 
 def _stopped(

@@ -43,9 +43,13 @@ def command(
 def retrain_now(config: Config, window: str, why: str) -> bool:
     """Run the flow and say what came of it. Returns whether the gate passed it."""
     with prefect(config):
+        from deployments.commands.progress import trials
         from flows.retrain import retrain
+        from tasks import places, tune
 
-        outcome = run(lambda: retrain(config, window, why=why))
+        journal = places.retrain_folder(config, window) / tune.TRIALS
+        with trials(journal, tune.budget(config)):
+            outcome = run(lambda: retrain(config, window, why=why))
     verb = "is the champion" if outcome.passed else "was refused"
     click.echo(
         f"version {outcome.version} {verb}: {outcome.reason}\n"
