@@ -46,6 +46,7 @@ from models.stopping import nothing_to_expect
 
 _EXPLORE = 1_000_003  # streams of a trial's generator; `fresh` uses the small numbers
 _SOBOL = 1_000_005
+_RETRAIN = 1_000_007
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
 
@@ -119,6 +120,8 @@ def _next(
     pending: Pending,
     settings: Settings,
 ) -> dict[str, Scalar]:
+    if memory:  # with a config's one seed, every retrain still looks where none has looked before
+        seed = int(generator(seed, memory.searches, _RETRAIN).integers(2**31))
     taken, numbers = under_way(trials, pending)
     known = memory.known if memory else ()
     params: dict[str, Scalar] = {}

@@ -36,7 +36,7 @@ class Recall:
     """The memory as a space of today reads it.
 
     known: configurations to try first, best first; policy: where the units start; unit (n, d),
-    active (n, d), reward (n,), weight (n,): evidence of earlier searches.
+    active (n, d), reward (n,), weight (n,): evidence of the earlier `searches`.
     """
 
     known: tuple[dict[str, Scalar], ...]
@@ -45,6 +45,7 @@ class Recall:
     active: NDArray[np.bool_]
     reward: NDArray[np.float64]
     weight: NDArray[np.float64]
+    searches: int
 
 
 def remember(
@@ -101,6 +102,7 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
         active=np.array([[n in p for n in names] for p, _, _ in kept], dtype=bool).reshape(-1, d),
         reward=np.array([r for _, r, _ in kept], dtype=np.float64),
         weight=np.array([FADE ** (age + 1) for _, _, age in kept], dtype=np.float64),
+        searches=int(memory.get("searches", 0)),
     )
 
 

@@ -168,6 +168,15 @@ def test_known_configurations_are_tried_first_and_the_latest_best_is_the_first()
     assert third.ask() == pytest.approx(champion)
 
 
+def test_with_one_seed_each_retrain_draws_new_points() -> None:
+    """Memories that know nothing but their age: what is drawn is the sequence itself."""
+    draws = []
+    for searches in (0, 1, 2):
+        memory = {**Controller(UNIT, seed=0).memory, "searches": searches}
+        draws.append(propose([], UNIT, 0, state=memory))
+    assert len({json.dumps(d) for d in draws}) == 3
+
+
 def test_memory_is_bounded_over_many_retrains_and_is_json() -> None:
     state = None
     for retrain in range(6):
