@@ -119,7 +119,10 @@ class Monitor(Section):
     mmd_rows: int = Field(500, ge=20)  # rows of each side that enter the MMD test
     permutations: int = Field(999, ge=19)
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    thresholds: list[Threshold] = []
+    thresholds: list[Threshold] = [
+        Threshold("log_loss", worse_by=0.02),
+        Threshold("latency_p95_ms", above=500.0),
+    ]
 
 
 class Serving(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from prefect.cache_policies import NO_CACHE
 
 from models.controller import Controller
+from models.errors import SpaceFault
 from models.memory import repaired
 from models.records import Params, Scalar, Trial
 from models.search import best
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from tasks.config import Config
 
 TRIALS = "trials.jsonl"
+log = logging.getLogger(__name__)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="trial-{number}")
@@ -108,7 +111,10 @@ def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
     space = space.override(config.train.space)
     memory = _memory(config)
     if memory is not None:
-        return Controller.warm(space, memory, seed=config.train.seed), []
+        try:
+            return Controller.warm(space, memory, seed=config.train.seed), []
+        except SpaceFault as fault:  # written by another version: a memory is a help, not a need
+            log.warning("%s: the search starts cold: %s", config.name, fault)
     defaults = families.defaults(config.train.families, config.train.trainer)
     known = [repaired(params, space) for params in defaults]
     return Controller(space, seed=config.train.seed), [params for params in known if params]
