@@ -81,6 +81,7 @@ def _own_prefect(home: Path, port: int | None) -> Iterator[str]:
     env = environment.child(
         PREFECT_HOME=str(home),
         PREFECT_API_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        PREFECT_UI_API_URL=url,  # otherwise the page asks at port 4200, whatever the port is
     )
     env.pop("PREFECT_API_URL", None)  # it is the server
     command = [*python("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)]

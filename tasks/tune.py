@@ -142,15 +142,22 @@ def _stopped(
 
 
 def _split(config: Config, snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Newest rows to score on; before them a sample of all earlier rows to fit on."""
+    """Rows to fit on, and the newest share of all rows to score on; a sample of each.
+
+    The scored rows come from the whole of that share: the very newest alone are a few days, and a
+    configuration that suits a few days is not what is looked for.
+    """
     frame = pd.read_parquet(snapshot.training)
     train = config.train
     if not config.data.time:  # no order in time: any rows will do
         frame = frame.sample(frac=1.0, random_state=train.seed)
-    scored = min(int(len(frame) * train.validation), max(train.trial_rows // 2, 1))
-    earlier, newest = frame.iloc[: len(frame) - scored], frame.iloc[len(frame) - scored :]
-    if len(earlier) > train.trial_rows:
-        earlier = earlier.sample(train.trial_rows, random_state=train.seed).sort_index()
+    cut = len(frame) - max(int(len(frame) * train.validation), 1)
+    earlier, newest = frame.iloc[:cut], frame.iloc[cut:]
+    parts = ((earlier, train.trial_rows), (newest, max(train.trial_rows // 2, 1)))
+    earlier, newest = (
+        part.sample(limit, random_state=train.seed).sort_index() if len(part) > limit else part
+        for part, limit in parts
+    )
     return earlier.drop(columns=[TIME]), newest.drop(columns=[TIME])
 
 

@@ -38,7 +38,10 @@ def command(
             prefect_server(home, prefect_port, hold=False) as api,
             mlflow_server(loaded, mlflow_port) as mlflow,
         ):
-            pages = {"Prefect": api.removesuffix("/api"), "MLflow": mlflow.url}
+            pages = {
+                "Prefect": f"{api.removesuffix('/api')}/runs",
+                "MLflow": f"{mlflow.url}/#/models/{loaded.name}",
+            }
             for name, url in pages.items():
                 click.echo(f"{name:<8} {url}")
             click.echo("Ctrl-C stops them")

@@ -80,7 +80,7 @@ def demo(
     last = rows[flights.TIME].iloc[-1].to_pydatetime()
     days = min(7 * weeks, (last - start) // flights.DAY + 1)
     with _folder(runs):
-        port = port or free_port(8080)
+        port = port or free_port()
         config_path = write_inputs(rows, runs, start, port, seed=seed, quick=quick)
         console.print("starting Prefect's server and the model's server", highlight=False)
         with (
