@@ -34,6 +34,9 @@ with stack.prefect_server(home) as url:
     def one():
         return 1
     assert one() == 1
+    import httpx
+    page = httpx.get(url.removesuffix("/api") + "/ui-settings").json()
+    assert page["api_url"] == url, "the page in the browser asks this server"
     print(stack.recorded_server(home) == url)
 print(stack.recorded_server(home))
 """
