@@ -10,34 +10,32 @@ from prefect import flow
 from models.records import Release, Verdict
 from tasks import claims, release
 from tasks.config import Config
+from tasks.lineage import Lineage
 from tasks.records import utc
 from tasks.rows import now_utc
 
 
 @flow(name="rollout", flow_run_name="rollout-v{challenger.version}", validate_parameters=False)
 async def rollout(
-    config: Config,
-    challenger: Release,
-    champion: str | None,
-    why: str,
-    verdict: Verdict,
-    now: datetime,
+    config: Config, challenger: Release, made: Lineage, why: str, now: datetime
 ) -> Verdict:
     """Make `challenger` the champion, and undo it if the running server cannot answer with it.
 
-    `champion` is the version that the gate compared with; another champion meanwhile is a
-    RegistryFault, and nothing changes. Without a running server the next start serves it.
+    If another version has become champion since the gate compared, nothing changes: the challenger
+    was not proven against that one. Without a running server the next start serves it.
     """
     if challenger.tags.get("rolled_back_at"):  # a run that died after the roll-back is resumed
-        return replace(verdict, passed=False, reason="it was rolled back before")
-    release.promote(config, challenger.version, champion, challenger.window_id, why, now)
+        return replace(made.verdict, passed=False, reason="it was rolled back before")
+    if moved := release.overtaken(config, challenger.version, made.opponent):
+        return replace(made.verdict, passed=False, reason=moved)
+    release.promote(config, challenger.version, made.opponent, challenger.window_id, why, now)
     state = release.await_server(config, challenger.version)
     if state.running and state.version != challenger.version:
         reason = f"the server did not take version {challenger.version}: {state.reason or 'late'}"
-        if champion is not None:
+        if made.opponent is not None:
             release.roll_back(config, challenger.window_id, reason, claims.here(), now)
-        return replace(verdict, passed=False, reason=reason)
-    return verdict
+        return replace(made.verdict, passed=False, reason=reason)
+    return made.verdict
 
 
 @flow(name="rollback", flow_run_name="rollback-{config.name}", validate_parameters=False)

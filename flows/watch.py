@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.retrain import retrain
 from monitoring.records import Decision
-from tasks import monitor
+from tasks import claims, monitor
 from tasks.config import Config
 from tasks.records import utc
 from tasks.rows import now_utc
@@ -19,9 +19,11 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     """Check the newest window at `now`; with `act`, a decision to retrain starts the retrain.
 
     The window is decided once: asked again, the same decision comes back and the retrain, if it
-    had been interrupted, goes on.
+    had been interrupted, goes on. A retrain that died with its process is ended first.
     """
     now = utc(now or now_utc())
+    if act and (unfinished := claims.interrupted(config, now)):
+        await retrain(config, unfinished, now, why="it was interrupted")
     window = monitor.current_window(config, now)
     decision = monitor.decided(config, window)
     if decision is None:

@@ -14,12 +14,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import places
-from tasks.records import Outcome, Tuned
+from tasks.records import Outcome
 
 if TYPE_CHECKING:
-    from models.records import Candidate, Release, Verdict
+    from models.records import Verdict
     from monitoring.claims import Claim
     from tasks.config import Config
+    from tasks.lineage import Lineage
 
 
 class Busy(Exception):
@@ -74,22 +75,15 @@ def released_on_fault(config: Config, window_id: str, now: datetime) -> Iterator
         raise
 
 
-def outcome(
-    window_id: str,
-    release: Release,
-    tuned: Tuned,
-    candidate: Candidate,
-    verdict: Verdict,
-    now: datetime,
-) -> Outcome:
+def outcome(made: Lineage, version: str, verdict: Verdict, now: datetime) -> Outcome:
     """What is remembered of the window, and answered to whoever asks for it again."""
     return Outcome(
-        window_id=window_id,
-        version=release.version,
+        window_id=made.window_id,
+        version=version,
         passed=verdict.passed,
         reason=verdict.reason,
-        trials=tuned.trials,
-        seconds=tuned.seconds + candidate.seconds,
+        trials=made.trials,
+        seconds=made.seconds,
         finished=now.isoformat(),
     )
 
@@ -102,3 +96,10 @@ def here() -> str:
     """Who acts, for the record: user and host."""
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def interrupted(config: Config, now: datetime) -> str | None:
+    """The window whose retrain died half-way, if there is one."""
+    with places.claims(config) as book:
+        found = book.interrupted(config.name, now=now)
+    return found.window_id if found else None

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.records import Verdict
 from monitoring.records import to_dict
 from tasks import places
 
 if TYPE_CHECKING:
-    from models.records import Candidate, Release, Verdict
+    from models.records import Candidate, Release
     from tasks.config import Config
+    from tasks.records import Tuned
 
 LINEAGE, REFERENCE, CONTROLLER = "lineage.json", "reference.parquet", "controller.json"
 
@@ -29,12 +31,21 @@ class Lineage:
     trained_through: datetime | None
     baseline: Mapping[str, float]  # the version's own metrics on the gate's rows
     params: Mapping[str, Any]
-    verdict: Mapping[str, Any]
-    seconds: float
+    verdict: Verdict
+    opponent: str | None  # the champion that the gate compared with
+    trials: int
+    seconds: float  # of fitting: trials and the final model
 
 
 def write(
-    path: Path, window_id: str, made: datetime, candidate: Candidate, verdict: Verdict
+    path: Path,
+    window_id: str,
+    made: datetime,
+    *,
+    tuned: Tuned,
+    candidate: Candidate,
+    verdict: Verdict,
+    opponent: str | None,
 ) -> Path:
     path.write_text(
         json.dumps(
@@ -43,6 +54,8 @@ def write(
                 "made": made.isoformat(),
                 "candidate": to_dict(candidate),
                 "verdict": to_dict(verdict),
+                "opponent": opponent,
+                "search": asdict(tuned),
             },
             indent=2,
         ),
@@ -61,15 +74,18 @@ def read(config: Config, release: Release) -> Lineage:
             "by everfit; retrain with `everfit retrain` and promote the result"
         )
     raw = json.loads(path.read_text(encoding="utf-8"))
-    candidate, verdict = raw["candidate"], raw["verdict"]
+    candidate, search = raw["candidate"], raw["search"]
+    verdict = Verdict(**{**raw["verdict"], "slices": tuple(raw["verdict"]["slices"])})
     through = candidate["trained_through"]
     return Lineage(
         window_id=raw["window_id"],
         made=datetime.fromisoformat(raw["made"]),
         rows=candidate["rows"],
         trained_through=datetime.fromisoformat(through) if through else None,
-        baseline=verdict["challenger"],
+        baseline=verdict.challenger,
         params=candidate["params"],
         verdict=verdict,
-        seconds=candidate["seconds"],
+        opponent=raw["opponent"],
+        trials=search["trials"],
+        seconds=search["seconds"] + candidate["seconds"],
     )

@@ -131,23 +131,37 @@ def _columns(config: Config, frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 @task(cache_policy=NO_CACHE)
+def registered(config: Config, window_id: str) -> Release | None:
+    """The version this window has led to already, if a run that died had come so far."""
+    return places.registry(config).by_window(window_id)
+
+
+@task(cache_policy=NO_CACHE)
 def register(
     config: Config,
     window_id: str,
     snapshot: Snapshot,
+    tuned: Tuned,
     candidate: Candidate,
-    verdict: Verdict,
+    proof: tuple[Verdict, str | None],
     now: datetime,
 ) -> Release:
     """Every candidate goes to MLflow, a refused one too; only one that passed is a challenger."""
     folder = snapshot.folder
+    verdict, opponent = proof
     files = {
         name: folder / name
         for name in (TRIALS, lineage.CONTROLLER, lineage.REFERENCE)
         if (folder / name).exists()
     }
     files[lineage.LINEAGE] = lineage.write(
-        folder / lineage.LINEAGE, window_id, now, candidate, verdict
+        folder / lineage.LINEAGE,
+        window_id,
+        now,
+        tuned=tuned,
+        candidate=candidate,
+        verdict=verdict,
+        opponent=opponent,
     )
     decision = _decision(config, window_id)
     if decision is not None:

@@ -21,6 +21,17 @@ PATIENCE = 60.0  # seconds a running server may take to load a new version
 
 
 @task(cache_policy=NO_CACHE)
+def overtaken(config: Config, version: str, opponent: str | None) -> str:
+    """Why `version` may not be promoted now: its opponent is not champion any more. Else ''."""
+    champion = places.registry(config).champion()
+    now = champion.version if champion else None
+    if now in (opponent, version):
+        return ""
+    was = f"version {opponent}" if opponent else "no champion"
+    return f"it was proven against {was}, and version {now} is champion meanwhile: retrain anew"
+
+
+@task(cache_policy=NO_CACHE)
 def promote(
     config: Config, version: str, expected: str | None, decision_id: str, why: str, now: datetime
 ) -> Release:

@@ -66,5 +66,5 @@ def _version(config: Config, release: Release, now: datetime) -> dict[str, Any]:
         "metrics": dict(made.baseline),
         "params": dict(made.params),
         "window_id": made.window_id,
-        "gate": made.verdict["reason"],
+        "gate": made.verdict.reason,
     }

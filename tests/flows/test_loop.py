@@ -161,5 +161,52 @@ def test_a_fault_gives_the_window_back(config, champion, monkeypatch):
     assert outcome.trials == config.train.warm_trials  # finished trials were not run again
 
 
+def test_a_run_that_died_after_promotion_ends_as_promoted(config, monkeypatch):
+    import asyncio
+
+    from flows.retrain import retrain
+
+    def cut(*_args, **_options):
+        raise SystemExit("the process ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.finish, "fn", cut)
+        with pytest.raises(SystemExit):
+            asyncio.run(retrain(config, "first", START))
+    registry = places.registry(config)
+    assert registry.champion().version == "1"
+    outcome = asyncio.run(retrain(config, "first", START))
+    assert outcome.passed, outcome.reason
+    assert (outcome.version, outcome.trials) == ("1", config.train.trials)
+    assert len(registry.versions()) == 1
+
+
+def test_a_challenger_does_not_replace_a_champion_it_was_not_proven_against(
+    config, champion, make_frame, monkeypatch
+):
+    import asyncio
+
+    from flows.retrain import retrain
+    from models.registry import Registry
+
+    serve_rows(config, make_frame(900, seed=7, start=START.isoformat(), shift=25.0), flip=True)
+    later = START + timedelta(days=10)
+    real = Registry.register
+
+    def overtaken(self, *args, **options):
+        found = real(self, *args, **options)
+        rival = real(self, *args, **{**options, "window_id": "rival"})
+        promoted = {"decision_id": "rival", "who": "a rival", "why": "a race", "now": later}
+        self.promote(rival.version, expected="1", **promoted)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "register", overtaken)
+        outcome = asyncio.run(retrain(config, "late", later))
+    assert not outcome.passed
+    assert "version 3 is champion meanwhile" in outcome.reason
+    assert places.registry(config).champion().version == "3"
+
+
 def test_who_acts_is_recorded(config, champion):
     assert "@" in claims.here()
