@@ -24,7 +24,7 @@ from models.reward import losses_of, ranked
 from models.search import key
 from models.space import Space
 
-INCUMBENTS = 5
+INCUMBENTS = 3  # tried first: a short search must have trials left for what is new
 EVIDENCE = 64
 FADE = 0.5  # weight of one retrain's evidence in the next, and so on
 _WIDER = 2.0  # sigma of a remembered number is multiplied by this

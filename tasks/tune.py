@@ -123,7 +123,7 @@ def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
 def _memory(config: Config) -> dict[str, Any] | None:
     """What the last retrain's controller had learnt, whether the gate passed its model or not."""
     registry = places.registry(config)
-    for release in registry.versions():
+    for release in sorted(registry.versions(), key=lambda r: -int(r.version)):
         path = registry.fetch_file(release.version, CONTROLLER, places.champion_folder(config))
         if path is not None:
             state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -161,6 +161,23 @@ def test_a_fault_gives_the_window_back(config, champion, monkeypatch):
     assert outcome.trials == config.train.warm_trials  # finished trials were not run again
 
 
+def test_each_search_remembers_the_one_before_it(config, champion):
+    import asyncio
+    import json
+
+    from flows.retrain import retrain
+
+    asyncio.run(retrain(config, "second", START + timedelta(days=1)))
+    asyncio.run(retrain(config, "third", START + timedelta(days=2)))
+    learnt = [
+        json.loads((places.retrain_folder(config, name) / "controller.json").read_text())["learnt"]
+        for name in ("first", "second", "third")
+    ]
+    assert [memory["searches"] for memory in learnt] == [1, 2, 3]
+    ages = {entry["age"] for entry in learnt[-1]["evidence"]}
+    assert ages == {0, 1, 2}
+
+
 def test_a_run_that_died_after_promotion_ends_as_promoted(config, monkeypatch):
     import asyncio
 
