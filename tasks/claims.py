@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import places
 from tasks.records import Outcome
+from tasks.snapshot import discard
 
 if TYPE_CHECKING:
     from models.records import Verdict
@@ -54,6 +55,7 @@ def finish(config: Config, outcome: Outcome, now: datetime) -> Outcome:
         store.save_state(config.name, after.to_dict())
     with places.claims(config) as book:
         book.finish(outcome.window_id, asdict(outcome), now, owner=process_owner())
+    discard(config, outcome.window_id)
     return outcome
 
 

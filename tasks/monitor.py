@@ -114,7 +114,8 @@ def decide(config: Config, signals: Signals, now: datetime) -> Decision:
         before = state.seen[-1].breached.get("drift") if state.seen else None
         state = policy.observe(state, signals, now, config.policy)
         decision = policy.decide(signals, state, now, config.policy)
-        fresh_drift = state.seen[-1].breached.get("drift") and not before
+        sees = state.seen[-1].breached.get("drift")
+        fresh_drift = sees and not before and "drift" not in state.latched
         if decision.action is not Action.KEEP or fresh_drift:
             drawn = replace(signals, report=_draw(config, signals.window, now))
             decision = replace(decision, signals=drawn)

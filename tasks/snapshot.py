@@ -52,3 +52,10 @@ def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
     )
     os.replace(temporary, note)
     return result
+
+
+def discard(config: Config, window_id: str) -> None:
+    """Drop the tables of a retrain that has ended; their digest stays with the version."""
+    folder = places.retrain_folder(config, window_id)
+    for table in ("snapshot.json", "training.parquet", "holdout.parquet"):
+        (folder / table).unlink(missing_ok=True)

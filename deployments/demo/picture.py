@@ -25,7 +25,7 @@ def draw(story: Story, path: Path) -> Path:
     figure = Figure(figsize=(12, height), dpi=_PIXELS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        3, 1, height_ratios=[3.1, 1, 1], hspace=0.34, left=0.055, right=0.9,
+        3, 1, height_ratios=[3.1, 1, 1], hspace=0.34, left=0.055, right=0.875,
         top=1 - 1.3 / height, bottom=foot / height,
     )  # fmt: skip
     loss, mmd, share = (figure.add_subplot(grid[i]) for i in range(3))
