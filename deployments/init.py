@@ -113,7 +113,7 @@ train:
   warm_trials: 6            # of each later one, which starts from what the earlier ones learnt
   seconds: 120              # a search ends after so long at the latest
   parallel: 2               # trials at once
-  # trial_rows: 20000       # a trial fits on a sample of at most so many rows
+  # trial_rows: 100000      # a trial fits on a sample of at most so many rows
   # validation: 0.2         # share of the newest rows that a trial is scored on
   # maximum_rows:           # the final fit sees at most so many of the newest rows; none: all
   # seed: 0

@@ -19,7 +19,8 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     """Check the newest window at `now`; with `act`, a decision to retrain starts the retrain.
 
     The window is decided once: asked again, the same decision comes back and the retrain, if it
-    had been interrupted, goes on. A retrain that died with its process is ended first.
+    had been interrupted, goes on. A retrain that died with its process is ended first; one that
+    runs elsewhere is left to it.
     """
     now = utc(now or now_utc())
     if act and (unfinished := claims.interrupted(config, now)):
@@ -29,6 +30,6 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     if decision is None:
         signals = monitor.measure(config, window, now)
         decision = monitor.decide(config, signals, now)
-    if decision.retrain and act:
+    if decision.retrain and act and claims.free(config, now):
         await retrain(config, decision.window_id, now, why="; ".join(decision.reasons))
     return decision

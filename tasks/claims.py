@@ -105,3 +105,9 @@ def interrupted(config: Config, now: datetime) -> str | None:
     with places.claims(config) as book:
         found = book.interrupted(config.name, now=now)
     return found.window_id if found else None
+
+
+def free(config: Config, now: datetime) -> bool:
+    """Whether no retrain of this model runs now; one that runs answers a decision to retrain too."""
+    with places.claims(config) as book:
+        return book.running(config.name, now=now) is None

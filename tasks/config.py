@@ -102,7 +102,8 @@ class Train(Section):
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on
     seconds: float = Field(120.0, gt=0)
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
-    trial_rows: int = Field(20_000, ge=100)  # a trial fits on a sample of at most so many rows
+    trial_rows: int = Field(100_000, ge=100)  # a trial fits on a sample of at most so many rows;
+    # with far fewer than the final fit has, models that are too simple win
     validation: float = Field(0.2, gt=0, lt=1)  # share of the newest rows a trial is scored on
     maximum_rows: int | None = Field(None, ge=100)  # the final fit sees at most so many newest rows
     seed: int = 0
