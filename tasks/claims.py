@@ -108,6 +108,6 @@ def interrupted(config: Config, now: datetime) -> str | None:
 
 
 def free(config: Config, now: datetime) -> bool:
-    """Whether no retrain of this model runs now; one that runs answers a decision to retrain too."""
+    """Whether no retrain of this model runs now; one that does answers a new decision too."""
     with places.claims(config) as book:
         return book.running(config.name, now=now) is None

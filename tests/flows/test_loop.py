@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from monitoring.claims import process_owner
 from monitoring.rules import Threshold
 from tasks import claims, places
 from tasks.config import load
@@ -108,8 +109,14 @@ def test_the_world_moves_and_a_better_model_serves(config, champion, make_frame)
     moved = make_frame(900, seed=7, start=START.isoformat(), shift=25.0)
     serve_rows(config, moved, flip=True)
     now = START + timedelta(days=10)
-    decision = asyncio.run(watch(config, now))
-    assert decision.retrain, decision
+    with places.claims(config) as book:  # somebody else retrains this model just now
+        book.claim("rival", process_owner("another thread"), now, model=config.name)
+        waiting = asyncio.run(watch(config, now))
+        assert waiting.retrain, waiting
+        assert places.registry(config).champion().version == "1"
+        book.fail("rival", "it gave up", now)
+    decision = asyncio.run(watch(config, now))  # asked again: the same decision, acted upon
+    assert decision.reasons == waiting.reasons
     assert decision.rule == "performance"
     assert "log_loss" in decision.reasons[0]
     registry = places.registry(config)
@@ -117,7 +124,7 @@ def test_the_world_moves_and_a_better_model_serves(config, champion, make_frame)
     assert release is not None
     assert release.version == "2"
     assert release.window_id == decision.window_id  # traced from the model back to its window
-    assert decision.signals.report is not None
+    assert places.report_path(config, decision.window_id).exists()
 
     before = asyncio.run(rollback(config, why="a test of the way back", now=now))
     assert before.version == "1"
