@@ -24,7 +24,7 @@ from models.reward import losses_of, ranked
 from models.search import key
 from models.space import Space
 
-INCUMBENTS = 3  # tried first: a short search must have trials left for what is new
+INCUMBENTS = 4  # tried first: a short search must have trials left for what is new
 EVIDENCE = 64
 FADE = 0.5  # weight of one retrain's evidence in the next, and so on
 _WIDER = 2.0  # sigma of a remembered number is multiplied by this
@@ -61,8 +61,10 @@ def remember(
     complete = [row for row, failed in zip(rows, np.isnan(losses), strict=True) if not failed]
     top = sorted(complete, key=lambda row: -row["reward"])
     older = [{**row, "age": row["age"] + 1} for row in (before or {}).get("incumbents", ())]
-    # The latest best, then the earlier champions, then the latest runners-up.
-    incumbents = _distinct([*top[:1], *older[:2], *top[1:3], *older[2:]])[:INCUMBENTS]
+    # The latest best, then the best known of every other branch, so that a family that lost for a
+    # while is asked again each time; then earlier champions and the latest runners-up.
+    heads = _heads(space, [*top, *older])
+    incumbents = _distinct([*heads, *older[:2], *top[1:3], *older[2:]])[:INCUMBENTS]
     faded = [{**row, "age": row["age"] + 1} for row in (before or {}).get("evidence", ())]
     evidence = sorted([*rows, *faded], key=lambda row: (row["age"], -row["reward"]))[:EVIDENCE]
     return {
@@ -120,6 +122,16 @@ def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:
         else:
             out[parameter.name] = parameter.from_unit(0.5)
     return out
+
+
+def _heads(space: Space, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first row of each branch: of each choice of the parameters that others hang on."""
+    parents = {p.when[0] for p in space.parameters if p.when is not None}
+    heads: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        branch = tuple(sorted((name, str(row["params"].get(name))) for name in parents))
+        heads.setdefault(branch, row)
+    return list(heads.values())
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

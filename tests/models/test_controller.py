@@ -326,3 +326,23 @@ def test_a_trial_costs_under_50_ms() -> None:
     before = time.thread_time()
     run(one, lambda p: sum(float(v) for v in p.values()), 50)
     assert (time.thread_time() - before) / 50 < 0.05
+
+
+def test_a_family_that_lost_for_a_while_is_asked_again():
+    space = join({"a": Space((Float("x", 0.0, 1.0),)), "b": Space((Float("y", 0.0, 1.0),))})
+    memory = None
+    for number in range(6):  # in each of six searches family a is far better
+        searcher = Controller(space, seed=number, memory=memory)
+        for trial in range(6):
+            params = searcher.ask()
+            loss = params["a.x"] if params["family"] == "a" else 5 + params["b.y"]
+            searcher.tell(Trial(trial, params, "complete", loss, 0.1, 0))
+        memory = searcher.memory
+    first = Controller(space, seed=9, memory=memory)
+    asked = []
+    for trial in range(4):
+        params = first.ask()
+        asked.append(params["family"])
+        first.tell(Trial(trial, params, "complete", 1.0, 0.1, 0))
+    assert asked[0] == "a"
+    assert "b" in asked
