@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -97,11 +97,12 @@ class Registry(Aliases, Registration, Files):
                 if not self._served:
                     _load("mlflow.store.tracking.sqlalchemy_store")
                     _load("mlflow.store.model_registry.sqlalchemy_store")
-                client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
-                if self._database is not None:
-                    # MLflow makes its tables at the first use, one by one: two processes that
-                    # did so at once would stumble over each other's.
-                    with self._locked("opening"):
+                # MLflow makes a database's tables at the first use, one by one, and the client's
+                # constructor is a use: two processes at once would stumble over each other's.
+                alone = self._locked("opening") if self._database else nullcontext()
+                with alone:
+                    client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+                    if self._database is not None:
                         client.search_experiments(max_results=1)
                         client.search_registered_models(max_results=1)
                 self._opened = client

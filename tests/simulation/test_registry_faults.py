@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,3 +294,36 @@ def test_a_held_lock_is_told(store: Registry, tmp_path: Path) -> None:
     ):
         promote(hasty, version, "1")
     promote(hasty, version, "1")
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from mlflow import MlflowClient  # imported before the start, so that both open at the same moment
+from models.registry import Registry
+
+folder, start = Path(sys.argv[1]), float(sys.argv[2])
+registry = Registry(f"sqlite:///{folder / 'mlflow.db'}", "race", folder / "artifacts")
+import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+time.sleep(max(0.0, start - time.time()))
+registry._client()
+print(len(registry.versions()))
+"""
+
+
+def test_processes_that_open_a_new_store_at_once_make_its_tables_once(tmp_path):
+    start = time.time() + 12
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", OPEN, str(tmp_path), str(start)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for child in children:
+        out, faults = child.communicate(timeout=200)
+        assert child.returncode == 0, faults[-2_000:]
+        assert out.strip() == "0"
