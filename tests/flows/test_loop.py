@@ -232,5 +232,44 @@ def test_a_challenger_does_not_replace_a_champion_it_was_not_proven_against(
     assert places.registry(config).champion().version == "3"
 
 
+def test_a_version_that_the_server_cannot_take_is_rolled_back(config, champion, make_frame):
+    import asyncio
+    import json
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    from flows.retrain import retrain
+
+    class Stuck(BaseHTTPRequestHandler):
+        """A server that stays with version 1, and says why."""
+
+        def do_GET(self):
+            failed = {"version": "2", "reason": "it did not answer its own example"}
+            body = {"name": "tiny", "versions": ["1"], "parameters": {"failed": failed}}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    serve_rows(config, make_frame(900, seed=7, start=START.isoformat(), shift=25.0), flip=True)
+    server = HTTPServer(("127.0.0.1", config.serving.port), Stuck)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        outcome = asyncio.run(retrain(config, "unservable", START + timedelta(days=10)))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert not outcome.passed
+    assert "did not answer its own example" in outcome.reason
+    registry = places.registry(config)
+    assert registry.champion().version == "1"
+    assert registry.version("2").tags["gate"] == "passed"  # it was better, and still does not serve
+    assert "rolled_back_at" in registry.version("2").tags
+
+
 def test_who_acts_is_recorded(config, champion):
     assert "@" in claims.here()
