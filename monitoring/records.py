@@ -69,6 +69,10 @@ class Kind(StrEnum):
     PERFORMANCE = "performance"
     LATENCY = "latency"
     LABELS = "labels"
+    ESTIMATE = "estimate"
+    SCHEMA = "schema"
+    PREDICTIONS = "predictions"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True, slots=True)

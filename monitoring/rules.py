@@ -14,6 +14,8 @@ Metric = Literal[
     "calibration_gap",  # between the mean probabilities and the shares that came true
     "latency_p95_ms",
     "label_coverage",
+    "error_rate",  # share of requests that the server could not answer
+    "throughput",  # requests against what is usual at that hour; 1 is as usual
 ]
 
 
