@@ -197,6 +197,46 @@ def test_benchmarks_are_found_run_and_written(tmp_path, monkeypatch):
     assert run("bench", "nothing", "--set", "rounds").exit_code == 2
 
 
+OWN = '''
+"""A benchmark with arguments of its own."""
+import click
+
+
+@click.group()
+def command():
+    pass
+
+
+@command.command()
+@click.option("--rounds", type=int)
+@click.argument("what")
+def power(rounds, what):
+    click.echo(f"{what} {rounds + 1}")
+
+
+@command.command()
+def broken():
+    raise ValueError("out of luck")
+'''
+
+
+def test_a_benchmark_may_take_arguments_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "bench_mine.py").write_text(OWN)
+    (tmp_path / "bench_nothing.py").write_text(BENCH)
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    result = run("bench", "mine", "power", "--rounds", 2, "shift")
+    assert result.exit_code == 0, result.output
+    assert result.output == "shift 3\n"
+    assert "--rounds" in run("bench", "mine", "power", "--help").output
+    assert run("bench", "mine", "power", "--set", "a=1").exit_code == 2
+    for listing in (run("bench"), run("bench", "--help")):
+        assert "A benchmark with arguments of its own." in listing.output
+    broken = run("bench", "mine", "broken")
+    assert broken.exit_code == 1
+    assert "out of luck" in broken.output
+    assert "Traceback" not in broken.output
+
+
 def test_ui_needs_something_to_show(tiny_config):
     result = run("ui", tiny_config, "--no-open")
     assert result.exit_code == 1
