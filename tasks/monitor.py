@@ -10,11 +10,12 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from monitoring.records import Action, Decision, Signal, Signals, Window
+from monitoring.records import Action, Decision, Signals, Window
 from tasks import artifacts, lineage, places
 
 if TYPE_CHECKING:
     from models.records import Release
+    from monitoring.measure import Evidence, Settings
     from tasks.config import Config
 
 
@@ -35,70 +36,54 @@ def current_window(config: Config, now: datetime) -> Window:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=1)
 def measure(config: Config, window: Window, now: datetime) -> Signals:
     """Every detector's word about the window."""
-    from monitoring.drift import mmd_signal
-    from monitoring.performance import label_signal, latency_signals, performance_signals
-    from monitoring.reports import drift_report
+    from monitoring.measure import measure as measured
+
+    signals = measured(window, evidence(config, window, now), settings(config), now)
+    artifacts.signals_table(config.name, signals)
+    return signals
+
+
+def settings(config: Config) -> Settings:
+    """How the config says to measure."""
+    from monitoring.measure import Settings
+
+    monitor = config.monitor
+    return Settings(
+        columns=dict(config.data.columns),
+        classes=tuple(config.data.classes),
+        thresholds=tuple(monitor.thresholds),
+        rules=config.policy,
+        confidence=monitor.confidence,
+        minimum_rows=monitor.minimum_rows,
+        minimum_labels=monitor.minimum_labels,
+        mmd_rows=monitor.mmd_rows,
+        permutations=monitor.permutations,
+        seed=config.train.seed,
+    )
+
+
+def evidence(config: Config, window: Window, now: datetime) -> Evidence:
+    """What the store and the registry know about the window and the champion at `now`."""
+    from monitoring.measure import Evidence
 
     champion = _champion(config)
     made = lineage.read(config, champion)
-    reference = _reference(config, champion)
-    rules, monitor = config.policy, config.monitor
-    columns = dict(config.data.columns)
+    matured_to = now - config.data.label_delay
     with places.telemetry(config) as store:
-        current = store.rows(window.start, window.end, as_of=now)
-        matured_to = now - config.data.label_delay
-        matured = store.rows(
-            matured_to - monitor.performance_window, matured_to, as_of=now, version=champion.version
-        )
-        new_labels = store.new_labels(after=made.trained_through or made.made, as_of=now)
-        last_label = store.last_label_arrival(as_of=now)
-    items: tuple[Signal, ...] = (
-        mmd_signal(
-            reference,
-            current,
-            columns,
-            p_value=rules.drift_p_value,
-            permutations=monitor.permutations,
-            rows=monitor.mmd_rows,
-            seed=config.train.seed,
-            minimum_rows=monitor.minimum_rows,
-        ),
-        drift_report(
-            reference,
-            current,
-            columns,
-            share=rules.drifted_share,
-            minimum_rows=monitor.minimum_rows,
-        ),
-        *performance_signals(
-            matured,
-            tuple(config.data.classes),
-            tuple(t for t in monitor.thresholds if t.metric != "latency_p95_ms"),
-            made.baseline,
-            confidence=monitor.confidence,
-            minimum_labels=monitor.minimum_labels,
-            seed=config.train.seed,
-        ),
-        *latency_signals(
-            current["latency_ms"].to_numpy(dtype=float),
-            tuple(t for t in monitor.thresholds if t.metric == "latency_p95_ms"),
-            confidence=monitor.confidence,
-        ),
-        label_signal(
-            window.coverage,
-            new_labels=new_labels,
+        return Evidence(
+            reference=_reference(config, champion),
+            current=store.rows(window.start, window.end, as_of=now),
+            matured=store.rows(
+                matured_to - config.monitor.performance_window,
+                matured_to,
+                as_of=now,
+                version=champion.version,
+            ),
+            baseline=made.baseline,
+            new_labels=store.new_labels(after=made.trained_through or made.made, as_of=now),
             trained_rows=made.rows,
-            last_arrival=last_label or made.made,
-            now=now,
-            rules=rules,
-            rows=window.rows,
-            thresholds=monitor.thresholds,
-            confidence=monitor.confidence,
-        ),
-    )
-    signals = Signals(window, items)
-    artifacts.signals_table(config.name, signals)
-    return signals
+            last_label=store.last_label_arrival(as_of=now) or made.made,
+        )
 
 
 @task(cache_policy=NO_CACHE)

@@ -1,0 +1,135 @@
+"""Measuring one window from frames alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring import drift, reports
+from monitoring.measure import Evidence, Settings, guarded, measure
+from monitoring.records import Kind, Signal, Window
+from monitoring.rules import Rules, Threshold
+
+NOW = datetime(2024, 1, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+COLUMNS = {"a": "number", "b": "number", "c": "category"}
+
+
+def frame(rows: int, seed: int, *, shift: float = 0.0, harm: float = 0.0) -> pd.DataFrame:
+    """Rows as the store gives them: the label follows `a`, and the answers know it."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=rows)
+    truth = (rng.random(rows) < 1 / (1 + np.exp(-2 * a))).astype(int)
+    p = 1 / (1 + np.exp(-2 * a * (1 - 2 * harm)))
+    return pd.DataFrame(
+        {
+            "a": a + shift,
+            "b": rng.normal(size=rows) + shift,
+            "c": rng.choice(["x", "y"], size=rows),
+            "proba": [[1 - x, x] for x in p],
+            "label": truth,
+            "latency_ms": rng.gamma(4, size=rows),
+        }
+    )
+
+
+def window(rows: int = 600) -> Window:
+    return Window("w", "m", "1", NOW - DAY, NOW, rows, rows // 2)
+
+
+def evidence(**changes) -> Evidence:
+    given = {
+        "reference": frame(800, 1),
+        "current": frame(600, 2),
+        "matured": frame(600, 3),
+        "baseline": {"log_loss": 0.45},
+        "new_labels": 600,
+        "trained_rows": 800,
+        "last_label": NOW,
+    }
+    return Evidence(**{**given, **changes})
+
+
+def settings(**changes) -> Settings:
+    given = {
+        "columns": COLUMNS,
+        "classes": (0, 1),
+        "thresholds": (
+            Threshold("log_loss", worse_by=0.1),
+            Threshold("latency_p95_ms", above=500),
+        ),
+        "rules": Rules(drift_p_value=0.01),
+        "permutations": 199,
+        "mmd_rows": 300,
+    }
+    return Settings(**{**given, **changes})
+
+
+def said(signals, name: str) -> Signal:
+    return next(s for s in signals.items if s.name == name)
+
+
+def test_a_world_that_stands_still_breaches_nothing():
+    signals = measure(window(), evidence(), settings(), NOW)
+    assert {s.name for s in signals.items} >= {
+        "mmd", "evidently", "log_loss", "latency_p95_ms", "labels"
+    }  # fmt: skip
+    assert not [s for s in signals.items if s.breached]
+
+
+def test_a_shift_and_a_harm_are_told_apart():
+    moved = measure(window(), evidence(current=frame(600, 2, shift=1.0)), settings(), NOW)
+    assert said(moved, "mmd").breached
+    assert said(moved, "evidently").breached
+    assert not said(moved, "log_loss").breached
+    harmed = measure(window(), evidence(matured=frame(600, 3, harm=1.0)), settings(), NOW)
+    assert not said(harmed, "mmd").breached
+    assert said(harmed, "log_loss").breached
+
+
+def test_measuring_is_pure():
+    given = evidence()
+    before = given.current.copy()
+    first = measure(window(), given, settings(), NOW)
+    assert measure(window(), given, settings(), NOW) == first
+    pd.testing.assert_frame_equal(given.current, before)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "signal"),
+    [(drift, "mmd_signal", "mmd"), (reports, "drift_report", "evidently")],
+)
+def test_a_detector_that_raises_is_silent_and_the_others_speak(monkeypatch, module, name, signal):
+    def broken(*_args, **_options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(module, name, broken)
+    signals = measure(window(), evidence(), settings(), NOW)
+    silent = said(signals, signal)
+    assert silent.breached is None
+    assert silent.kind is Kind.DRIFT
+    assert "ZeroDivisionError: a bug" in silent.reason
+    assert all(s.breached is False for s in signals.items if s.name in ("log_loss", "labels"))
+
+
+def test_a_guard_takes_one_signal_or_many():
+    one = Signal("x", Kind.DRIFT, False)
+    assert guarded("x", Kind.DRIFT, lambda: one) == (one,)
+    assert guarded("x", Kind.DRIFT, lambda: [one, one]) == (one, one)
+
+
+def test_an_empty_window_is_silent_not_quiet():
+    nothing = frame(600, 2).iloc[:0]
+    signals = measure(window(0), evidence(current=nothing, matured=nothing), settings(), NOW)
+    silent = {s.name for s in signals.items if s.breached is None}
+    assert {"mmd", "evidently", "log_loss", "latency_p95_ms"} <= silent
+    assert all(s.reason for s in signals.items if s.breached is None)
+
+
+def test_rows_without_the_columns_of_an_answer_are_silent():
+    bare = frame(600, 2)[["a", "b", "c"]]
+    signals = measure(window(), evidence(current=bare, matured=bare), settings(), NOW)
+    assert said(signals, "latency_p95_ms").breached is None
+    assert said(signals, "performance").breached is None
+    assert said(signals, "mmd").breached is False
