@@ -35,6 +35,19 @@ class Label:
     arrived: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RequestCount:
+    """What the server was asked in one minute on one route, and how often it could not answer."""
+
+    minute: datetime  # its beginning
+    route: str
+    version: str  # of the model that was served; '' before there is one
+    requests: int  # answered ones and others
+    rows: int = 0  # answered
+    client_errors: int = 0  # 4xx: the request was at fault
+    server_errors: int = 0  # 5xx: the server was
+
+
 class LabelResult(StrEnum):
     """How the store took a label. Every one of them is answered; none of them is lost."""
 

@@ -7,6 +7,7 @@ keeps the database whole through a power cut too, though the last moments may th
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.tables import VERSION, layout, metadata
+
+_log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -80,11 +83,19 @@ class Database:
 
     def _prepare(self) -> None:
         with self.read() as connection:
-            ready = inspect(connection).has_table(layout.name)
-        if not ready:
-            with self.write() as connection:  # the lock makes a second process wait and find it
-                metadata.create_all(connection)
-                connection.execute(self.insert(layout), {"version": VERSION})
+            inspector = inspect(connection)
+            ready = inspector.has_table(layout.name)
+            whole = ready and all(inspector.has_table(name) for name in metadata.tables)
+        try:
+            if not whole:
+                with self.write() as connection:  # the lock makes a second process wait, find it
+                    metadata.create_all(connection)
+                    connection.execute(self.insert(layout), {"version": VERSION})
+        except StoreFault as fault:
+            if not ready:
+                raise
+            # made before a table was added, and now read-only: all that it holds can be read
+            _log.warning("a table could not be added to an older store: %s", fault)
         with self.read() as connection:
             found = connection.scalar(select(layout.c.version))
         if found != VERSION:
@@ -120,6 +131,18 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             return sqlite.insert(table).on_conflict_do_nothing()
         return insert(table)
+
+    def accumulate(self, table: Table) -> Any:
+        """INSERT that adds to the row whose key is there already, column by column."""
+        kind = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        statement = kind.insert(table)
+        keys = [column.name for column in table.primary_key]
+        summed = {
+            column.name: column + statement.excluded[column.name]
+            for column in table.columns
+            if column.name not in keys
+        }
+        return statement.on_conflict_do_update(index_elements=keys, set_=summed)
 
     def close(self) -> None:
         if self._owned:

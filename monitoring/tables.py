@@ -20,7 +20,9 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 1  # of this layout; a store of another version is refused, never guessed at
+# Of this layout; a store of another version is refused, never guessed at. A new table that older
+# code may overlook is no new version: it is added to a store when that is opened.
+VERSION = 1
 
 metadata = MetaData()
 
@@ -62,6 +64,20 @@ label_conflicts = Table(
     Column("value", Text, primary_key=True),
     Column("arrived", BigInteger, nullable=False),
     Column("source", String, nullable=False),
+)
+
+# What the server was asked, by minute: several workers and restarts add to one row.
+request_counts = Table(
+    "request_counts",
+    metadata,
+    Column("minute", BigInteger, primary_key=True),
+    Column("route", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("client_errors", BigInteger, nullable=False),
+    Column("server_errors", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 decisions = Table(

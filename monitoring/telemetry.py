@@ -9,14 +9,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import URL, Engine, delete, exists, func, select
 
+from monitoring import request_counts
 from monitoring.errors import RecordFault, WindowFault
 from monitoring.queries import between, by_id, joined, selected
-from monitoring.records import Decision, Label, LabelResult, Prediction, Value, Window, to_dict
+from monitoring.records import (
+    Decision,
+    Label,
+    LabelResult,
+    Prediction,
+    RequestCount,
+    Value,
+    Window,
+    to_dict,
+)
 from monitoring.storage import Database, from_json, from_micros, micros, to_json
 from monitoring.tables import decisions, label_conflicts, labels, policy_states, predictions
 
@@ -245,6 +255,21 @@ class TelemetryStore:
                 return build(rows)
             last = connection.execute(selected(None).order_by(*newest).limit(1)).all()
         return build(last).iloc[:0]
+
+    # -- what the server was asked ------------------------------------------------------------
+
+    def record_counts(self, batch: Iterable[RequestCount]) -> None:
+        """Add counts to what each minute, route and version has already."""
+        request_counts.add(self.database, batch)
+
+    def counts_between(
+        self, start: datetime, end: datetime, *, every: timedelta = timedelta(minutes=1)
+    ) -> tuple[RequestCount, ...]:
+        """Counts of the minutes that begin in `start` <= minute < `end`, oldest first.
+
+        `every` adds up spans of so many minutes, by UTC; `minute` is then the span's beginning.
+        """
+        return request_counts.between(self.database, start, end, every)
 
     # -- decisions and policy state -----------------------------------------------------------
 

@@ -96,7 +96,7 @@ class Endpoints:
 
         def answer(body: bytes) -> Response:
             rows = protocols.parse(body, kind, self._config.serving.maximum_rows)
-            answer = self._service.score(slot, rows, started)
+            request.state.answer = answer = self._service.score(slot, rows, started)
             return _answered(answer, protocols.render(answer))
 
         return await self._small_or_large(request, answer)
@@ -113,7 +113,7 @@ class Endpoints:
         def answer(body: bytes) -> Response:
             rows, sent = inference_protocol.parse(body, self._config.serving.maximum_rows)
             inference_protocol.check_outputs(sent, slot.classes)
-            answer = self._service.score(slot, rows, started)
+            request.state.answer = answer = self._service.score(slot, rows, started)
             return _answered(answer, inference_protocol.render(answer, sent))
 
         return await self._small_or_large(request, answer)
@@ -210,7 +210,8 @@ def _measured(service: Service, name: str, handler: Handler) -> Handler:
             response = Response(status_code=499)  # nobody reads it; it is counted
         except Exception:
             response = _broken(name)
-        service.metrics.answered(name, response.status_code, time.perf_counter() - started)
+        answer = getattr(request.state, "answer", None)
+        service.answered(name, response.status_code, time.perf_counter() - started, answer)
         return response
 
     return measured

@@ -26,6 +26,7 @@ from tasks.config import Config
 
 log = logging.getLogger(__name__)
 
+_COUNTED = frozenset({"invocations", "infer", "labels"})  # routes in the store's counts
 _FIRST_LOOK = 60.0  # seconds after which a worker takes connections without a champion
 
 T = TypeVar("T")
@@ -139,6 +140,17 @@ class Service:
             )
         )
         return answer
+
+    def answered(self, route: str, status: int, seconds: float, answer: Answer | None) -> None:
+        """Count one request: for `/metrics` every one, for the telemetry store those that ask the
+        model or bring labels; a probe of a server that isn't ready yet is no error."""
+        self.metrics.answered(route, status, seconds)
+        if route not in _COUNTED:
+            return
+        slot = self.slots.current
+        version = answer.version if answer else slot.release.version if slot else ""
+        rows = len(answer.ids) if answer and status < 400 else 0
+        self.writer.count(self.clock(), route, version, status, rows)
 
     def label(self, body: bytes) -> tuple[int, bytes]:
         """Store labels; predictions answered before them are stored first, so that none of them is

@@ -1,4 +1,5 @@
-"""Answered rows on their way to the telemetry store, off the path of the request."""
+"""Answered rows and counts of requests on their way to the telemetry store, off the path of the
+request."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from monitoring.errors import RecordFault, StoreFault
-from monitoring.records import Prediction
+from monitoring.records import Prediction, RequestCount
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,16 @@ _BATCH_ROWS = (
     5_000  # at most so many rows in one transaction, so that no write holds the store long
 )
 _LONGEST_WAIT = 30.0  # seconds between tries while the store is down
+_COUNT_SECONDS = 5.0  # between two writes of counts
+_LONGEST_COUNT_WAIT = 300.0
+_MAXIMUM_COUNTS = 10_000  # rows of counts held while the store is down: days of them
 
 
 class Sink(Protocol):
-    """The part of `TelemetryStore` that takes predictions."""
+    """The part of `TelemetryStore` that takes predictions and counts."""
 
     def record(self, predictions: Sequence[Prediction]) -> Any: ...
+    def record_counts(self, batch: Sequence[RequestCount]) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,6 +82,9 @@ class TelemetryWriter:
     rows offered beyond the bound are dropped and counted, never the request. A killed process
     loses at most the rows of the last `flush_seconds`. Rows that are at fault themselves
     (RecordFault) are dropped and counted, so that they don't block those behind them.
+
+    Counts of requests are added up here by minute, and by the store over workers and restarts; they
+    are written every `count_seconds`, and a fault with them holds up no prediction.
     """
 
     def __init__(
@@ -86,6 +94,7 @@ class TelemetryWriter:
         *,
         flush_seconds: float,
         maximum_rows: int = 100_000,
+        count_seconds: float = _COUNT_SECONDS,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -98,6 +107,11 @@ class TelemetryWriter:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._wait = flush_seconds
+        self._counts: dict[tuple[datetime, str, str], list[int]] = {}
+        self._counting = threading.Lock()  # guards _counts
+        self._count_seconds = count_seconds
+        self._count_wait = count_seconds
+        self._counts_due = time.monotonic() + count_seconds
 
     def start(self) -> None:
         """Start the thread."""
@@ -114,6 +128,20 @@ class TelemetryWriter:
         if not fits:
             self._observer.dropped(rows)
         return fits
+
+    def count(self, when: datetime, route: str, version: str, status: int, rows: int = 0) -> None:
+        """Count one request that was answered with `status`, without touching the store."""
+        key = (when.replace(second=0, microsecond=0), route, version)
+        with self._counting:
+            total = self._counts.get(key)
+            if total is None:
+                if len(self._counts) >= _MAXIMUM_COUNTS:
+                    return  # predictions are refused long before
+                total = self._counts[key] = [0, 0, 0, 0]
+            total[0] += 1
+            total[1] += rows
+            if status >= 400:
+                total[2 if status < 500 else 3] += 1
 
     @property
     def pending(self) -> int:
@@ -140,6 +168,7 @@ class TelemetryWriter:
         while True:
             try:
                 self.flush()
+                self._write_counts()
                 return
             except StoreFault:
                 if time.monotonic() + 0.2 > deadline:
@@ -161,6 +190,26 @@ class TelemetryWriter:
                     self._wait,
                     fault,
                 )
+            else:
+                if time.monotonic() >= self._counts_due:
+                    self._write_counts()
+
+    def _write_counts(self) -> None:
+        """Write what has been counted; what the store does not take is held and added to."""
+        with self._counting:
+            taken, self._counts = self._counts, {}
+        try:
+            if taken:
+                self._store.record_counts([RequestCount(*k, *n) for k, n in taken.items()])
+            self._count_wait = self._count_seconds
+        except Exception as fault:  # a thread that dies here would take the predictions with it
+            self._count_wait = min(2 * self._count_wait, _LONGEST_COUNT_WAIT)
+            log.warning("counts of requests were not stored, held for later: %s", fault)
+            with self._counting:
+                for key, figures in taken.items():
+                    held = self._counts.setdefault(key, [0, 0, 0, 0])
+                    held[:] = [a + b for a, b in zip(held, figures, strict=True)]
+        self._counts_due = time.monotonic() + self._count_wait
 
     def _take(self, limit: int) -> list[Served]:
         """The oldest requests, at most `limit`, left in the queue until they are written."""
