@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring import reports
 from monitoring.records import Kind, to_dict
-from monitoring.reports import drift_report
+from monitoring.reports import drift_report, kit
 
 NUMBERS, CATEGORIES = [f"n{i}" for i in range(6)], [f"c{i}" for i in range(4)]
 COLUMNS = dict.fromkeys(NUMBERS, "number") | dict.fromkeys(CATEGORIES, "category")
@@ -87,8 +86,8 @@ def test_html_is_drawn_on_alarm_only(reference, tmp_path):
 
 def test_the_page_shows_the_figures_that_decided(reference, tmp_path, monkeypatch):
     drawn = []
-    draw = reports._draw
-    monkeypatch.setattr(reports, "_draw", lambda *args: drawn.append(draw(*args)) or drawn[0])
+    draw = kit.draw
+    monkeypatch.setattr(kit, "draw", lambda *args: drawn.append(draw(*args)) or drawn[0])
     current = frame(shift=0.15)
     current.loc[::7, "n0"] = None
     found = report(reference, current, share=0.01, html=tmp_path / "w1.html", always_html=True)
@@ -101,7 +100,7 @@ def test_the_page_shows_the_figures_that_decided(reference, tmp_path, monkeypatc
 
 
 def test_a_page_that_cannot_be_drawn_silences_no_alarm(reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(reports, "_draw", lambda *_: 1 / 0)
+    monkeypatch.setattr(kit, "draw", lambda *_, **__: 1 / 0)
     found = report(reference, frame(shift=1.0), html=tmp_path / "w1.html")
     assert found.breached is True
     assert found.detail["html_fault"] == "ZeroDivisionError: division by zero"
@@ -230,7 +229,7 @@ def test_an_exception_inside_evidently_is_unknown_and_logged(reference, monkeypa
     def fail(*_):
         raise ValueError("An empty column 'n0' was provided")
 
-    monkeypatch.setattr(reports, "_p_values", fail)
+    monkeypatch.setattr(kit, "p_values", fail)
     found = report(reference, frame())
     assert found.breached is None
     assert found.reason == "Evidently failed: ValueError: An empty column 'n0' was provided"
@@ -238,7 +237,7 @@ def test_an_exception_inside_evidently_is_unknown_and_logged(reference, monkeypa
 
 
 def test_a_column_without_a_p_value_is_unknown(reference, monkeypatch):
-    monkeypatch.setattr(reports, "_p_values", lambda *_: {"n0": float("nan")})
+    monkeypatch.setattr(kit, "p_values", lambda *_: {"n0": float("nan")})
     found = report(reference, frame())
     assert found.breached is None
     assert found.detail["unknown"] == list(COLUMNS)
