@@ -102,7 +102,7 @@ def decide(config: Config, signals: Signals, now: datetime) -> Decision:
         sees = state.seen[-1].breached.get("drift")
         fresh_drift = sees and not before and "drift" not in state.latched
         if decision.action is not Action.KEEP or fresh_drift:
-            drawn = replace(signals, report=_draw(config, signals.window, now))
+            drawn = replace(signals, report=_draw(config, decision, now))
             decision = replace(decision, signals=drawn)
         if store.save_decision(decision):
             store.save_state(config.name, state.to_dict())
@@ -110,10 +110,11 @@ def decide(config: Config, signals: Signals, now: datetime) -> Decision:
     return decision
 
 
-def _draw(config: Config, window: Window, now: datetime) -> str | None:
+def _draw(config: Config, decision: Decision, now: datetime) -> str | None:
     """Evidently's page on the window, for whoever asks why; None when it could not be drawn."""
-    from monitoring.reports import drift_report
+    from monitoring.reports import WorkspaceRun, drift_report
 
+    window = decision.signals.window
     path = places.report_path(config, window.id)
     with places.telemetry(config) as store:
         current = store.rows(window.start, window.end, as_of=now)
@@ -123,6 +124,9 @@ def _draw(config: Config, window: Window, now: datetime) -> str | None:
         dict(config.data.columns),
         share=config.policy.drifted_share,
         html=path,
+        run=WorkspaceRun(
+            places.reports_workspace(config), config.name, window.id, window.end, decision.action
+        ),
         minimum_rows=config.monitor.minimum_rows,
         always_html=True,
     )

@@ -62,6 +62,11 @@ def report_path(config: Config, window_id: str) -> Path:
     return config.folder / "reports" / f"{window_id}.html"
 
 
+def reports_workspace(config: Config) -> Path:
+    """The Evidently workspace that keeps every report drawn on a window."""
+    return config.folder / "evidently"
+
+
 def champion_folder(config: Config) -> Path:
     """Files of registered versions, cached: reference rows, lineage, controller state."""
     return config.folder / "versions"

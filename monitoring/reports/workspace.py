@@ -53,10 +53,11 @@ class WorkspaceRun:
 
     def labels(self) -> dict[str, Any]:
         """Time, name, tags and metadata of the snapshot."""
-        tags = [self.window, *([self.decision] if self.decision else [])]
+        decision = str(self.decision)  # an Action is a str of another type
+        tags = [self.window, *([decision] if decision else [])]
         metadata = {"window": self.window, "model": self.project}
-        if self.decision:
-            metadata["decision"] = self.decision
+        if decision:
+            metadata["decision"] = decision
         at = self.at.astimezone(UTC) if self.at.tzinfo else self.at.replace(tzinfo=UTC)
         return {"at": at, "name": self.window, "tags": tags, "metadata": metadata}
 
