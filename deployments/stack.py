@@ -175,6 +175,27 @@ def mlflow_server(config: Config, port: int | None = None) -> Iterator[Child]:
         yield child
 
 
+@contextmanager
+def evidently_server(workspace: Path, log: Path, port: int | None = None) -> Iterator[Child]:
+    """Evidently's page on the reports kept in `workspace`, on this machine only.
+
+    An empty folder will do: reports that are kept later appear as they come. Its telemetry is off.
+    """
+    port = _chosen("Evidently's page", port)
+    workspace.mkdir(parents=True, exist_ok=True)
+    command = [*python("evidently.cli"), "ui", "--workspace", str(workspace)]
+    command += ["--host", LOOPBACK, "--port", str(port)]
+    with running(
+        "the Evidently server",
+        command,
+        url=f"http://{LOOPBACK}:{port}",
+        health="/api/version",
+        log=log,
+        env=environment.child(DO_NOT_TRACK="1"),
+    ) as child:
+        yield child
+
+
 def python(module: str) -> list[str]:
     """Run a module of this environment; -P keeps a folder `models` where the user stands out."""
     return [sys.executable, "-P", "-m", module]

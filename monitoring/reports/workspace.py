@@ -67,6 +67,12 @@ def project_id(project: str) -> uuid.UUID:
     return uuid.uuid5(_SPACE, project)
 
 
+def project_page(workspace: Path, project: str) -> str:
+    """Path of the model's reports on Evidently's page; '' while there are none."""
+    place = str(project_id(project))
+    return f"projects/{place}/reports" if (workspace / place / _PROJECT).exists() else ""
+
+
 def keep(run: WorkspaceRun, draw: Callable[[], Any]) -> dict[str, str]:
     """Keep the snapshot that `draw` makes, unless the window's is there already.
 

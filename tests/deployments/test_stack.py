@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,11 @@ def test_taken_ports_are_named(tiny_config, free_port):
             stack.mlflow_server(load(tiny_config), port),
         ):
             pass
+        with (
+            pytest.raises(StackFault, match=f"port {port} for Evidently's page is taken"),
+            stack.evidently_server(tiny_config.parent, tiny_config.parent / "log", port),
+        ):
+            pass
 
 
 def test_mlflow_shows_its_page_on_the_registry(tiny_config):
@@ -104,6 +111,42 @@ def test_mlflow_shows_its_page_on_the_registry(tiny_config):
         assert b"mlflow" in page.read().lower()
     assert not child.alive
     assert (config.folder / "mlflow.db").is_file()
+
+
+def test_evidently_shows_reports_as_they_come(tmp_path):
+    import numpy as np
+    import pandas as pd
+
+    from monitoring.reports import WorkspaceRun, drift_report
+
+    def ask(path: str):
+        with urllib.request.urlopen(f"{child.url}{path}") as answer:
+            return json.load(answer)
+
+    def report(window: str) -> None:
+        sides = [pd.DataFrame({"wind": np.arange(300.0) + shift}) for shift in (0, 500)]
+        at = datetime(2013, 2, 1, tzinfo=UTC)
+        run = WorkspaceRun(tmp_path / "evidently", "flights", window, at, "retrain")
+        drift_report(*sides, {"wind": "number"}, run=run)
+
+    log = tmp_path / "logs" / "evidently.log"
+    with stack.evidently_server(tmp_path / "evidently", log) as child:
+        assert child.url.startswith("http://127.0.0.1:")
+        assert ask("/api/projects") == []
+        for shown in (["w1"], ["w1", "w2"]):
+            report(shown[-1])
+            runs: list[dict[str, object]] = []
+            deadline = time.monotonic() + 20
+            while len(runs) < len(shown) and time.monotonic() < deadline:
+                time.sleep(0.05)
+                for project in ask("/api/projects"):
+                    assert project["name"] == "flights"
+                    runs = ask(f"/api/projects/{project['id']}/snapshots")
+            assert sorted(r["name"] for r in runs) == shown
+        assert {tuple(r["tags"]) for r in runs} == {("w1", "retrain"), ("w2", "retrain")}
+        widgets = ask(f"/api/projects/{project['id']}/{runs[0]['id']}/data")["widgets"]
+        assert any("wind" in json.dumps(widget) for widget in widgets)
+    assert not child.alive
 
 
 def test_prefect_is_not_pointed_elsewhere_once_imported(monkeypatch, tmp_path):
