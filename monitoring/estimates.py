@@ -150,7 +150,10 @@ def judge(
     """Whether the whole interval lies beyond the threshold: (breached, reason, detail).
 
     Breached is None when nothing is breached and some part of the threshold could not be held
-    against anything: `worse_by` without a figure from the gate, or a bound that is missing.
+    against anything: `worse_by` without a figure from the gate, or a bound that is missing. Where
+    the whole interval lies within every limit, `detail["fine"]` is True; where the bare figure is
+    beyond one, but not the interval, that is `detail["limit"]`, and whether it is an upper one
+    `detail["limit_above"]`.
     """
     limits: list[tuple[str, float, bool]] = []  # (part, limit, breached when above)
     detail: dict[str, Any] = {}
@@ -167,12 +170,20 @@ def judge(
             detail["baseline"] = baseline
             worse = -threshold.worse_by if higher_is_better else threshold.worse_by
             limits.append(("worse_by", baseline + worse, not higher_is_better))
+    fine = bool(limits) and not unknown
     for part, limit, above in limits:
+        far = found.high if above else found.low  # the bound that may lie beyond first
+        fine = fine and far is not None and ((far <= limit) if above else (far >= limit))
         bound = found.low if above else found.high
         if bound is None:
             unknown = unknown or f"too few rows to bound {threshold.metric}"
         elif (bound > limit) if above else (bound < limit):
             return True, "", {**detail, "beyond": part, part: getattr(threshold, part)}
+    if fine:
+        detail["fine"] = True
+    for _, limit, above in limits:
+        if (found.value > limit) if above else (found.value < limit):
+            detail |= {"limit": limit, "limit_above": above}
     return (None if unknown else False), unknown, detail
 
 

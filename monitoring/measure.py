@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LATENCY = "latency_p95_ms"
+LEVEL = 0.001  # of a drift test for which neither rule nor budget says one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ def drift(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) ->
                 reference,
                 current,
                 columns,
-                p_value=settings.rules.drift_p_value,
+                p_value=settings.rules.drift_p_value or LEVEL,
                 permutations=settings.permutations,
                 rows=settings.mmd_rows,
                 seed=settings.seed,

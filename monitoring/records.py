@@ -117,6 +117,8 @@ class Signals:
     window: Window
     items: tuple[Signal, ...]
     report: str | None = None  # where the Evidently report of this window lies, if one was drawn
+    picture: str | None = None  # likewise the picture of both samples
+    moved: tuple[str, ...] = ()  # what moved and how, most first, as a person reads it
 
     def of(self, kind: Kind) -> tuple[Signal, ...]:
         return tuple(s for s in self.items if s.kind is kind)
@@ -131,6 +133,17 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """A rule that nearly fired, and what it lacked."""
+
+    rule: str
+    missing: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.missing}"
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What is to be done about one window, with every reason and all the evidence."""
 
@@ -140,6 +153,11 @@ class Decision:
     rule: str  # the rule that decided
     reasons: tuple[str, ...]
     signals: Signals
+    rule_set: str = "default"
+    thresholds: Mapping[str, Any] = field(default_factory=dict)  # those applied: the rules, and
+    # each signal's own
+    nearly: tuple[Near, ...] = ()
+    alerts: tuple[str, ...] = ()  # what a person is told now, whatever the action
 
     @property
     def retrain(self) -> bool:

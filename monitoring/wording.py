@@ -80,3 +80,16 @@ def span(length: timedelta) -> str:
             count = int(seconds // size)
             return f"{count} {unit}{'s' * (count != 1)}"
     return f"{seconds:.0f} seconds"
+
+
+def short(length: timedelta) -> str:
+    """A length of time as a config has it.
+
+    >>> short(timedelta(days=7)), short(timedelta(hours=36)), short(timedelta(minutes=90))
+    ('7d', '36h', '90m')
+    """
+    seconds = length.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"

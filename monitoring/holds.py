@@ -1,0 +1,125 @@
+"""What holds a confirmed cause back, each with its rule, its sentence and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from monitoring import causes
+from monitoring.causes import DRIFTS
+from monitoring.policy_state import PolicyState, attempts_of_week, quiet_until
+from monitoring.records import Kind, Signals
+from monitoring.rules import Rules
+from monitoring.wording import moment, say
+
+
+class Hold(NamedTuple):
+    """The rule that holds back, why, and in few words what is missing."""
+
+    rule: str
+    sentence: str
+    missing: str
+
+
+def hold(
+    cause: str, signals: Signals, state: PolicyState, now: datetime, rules: Rules
+) -> Hold | None:
+    """Why a confirmed cause may not act now; None when it may."""
+    return (
+        _data_fault(cause, signals, rules)
+        or _harmless(cause, signals, rules)
+        or _cool_down(state, now, rules)
+        or _week(state, now, rules)
+        or _rows(cause, signals, state, rules)
+    )
+
+
+def _data_fault(cause: str, signals: Signals, rules: Rules) -> Hold | None:
+    """Broken data looks like a new world; a model that learnt it would be broken as well."""
+    faults = [s for s in causes.bearing(signals, "schema", rules) if s.breached]
+    if cause not in DRIFTS or not faults or not rules.faults_hold_drift:
+        return None
+    return Hold(
+        "schema",
+        f"that is a data fault rather than a new world: {say(faults[0])}",
+        f"the data fault must be mended ({faults[0].name})",
+    )
+
+
+def _harmless(cause: str, signals: Signals, rules: Rules) -> Hold | None:
+    if cause != "drift" or rules.rule_set != "performance-first":
+        return None
+    fine = causes.certainly_fine(signals, rules)
+    if not fine:
+        return None
+    return Hold(
+        "harmless",
+        f"it does no harm, and the rule set is performance-first: {say(fine[0])}",
+        f"harm: {fine[0].name} is certainly within its threshold",
+    )
+
+
+def _cool_down(state: PolicyState, now: datetime, rules: Rules) -> Hold | None:
+    until = quiet_until(state, rules)
+    if until is None or now >= until:
+        return None
+    after = f" after {state.refusals} refusals by the gate" if state.refusals else ""
+    sentence = f"the cool-down lasts until {moment(until)}{after}"
+    return Hold("cooldown", sentence, sentence)
+
+
+def _week(state: PolicyState, now: datetime, rules: Rules) -> Hold | None:
+    tried = attempts_of_week(state, now)
+    if rules.retrains_a_week is None or len(tried) < rules.retrains_a_week:
+        return None
+    count = f"{len(tried)} of {rules.retrains_a_week} retrains a week"
+    return Hold("budget", f"the budget is spent: {count} were made", f"{count} are spent")
+
+
+def _rows(cause: str, signals: Signals, state: PolicyState, rules: Rules) -> Hold | None:
+    if cause == "latency":  # a faster model is sought on the rows at hand; no new ones are needed
+        return None
+    labels = next((s.detail for s in signals.of(Kind.LABELS) if "new_labels" in s.detail), {})
+    return _too_few(cause, labels, rules) or _latched(cause, labels, state, rules)
+
+
+def _too_few(cause: str, labels: Mapping[str, Any], rules: Rules) -> Hold | None:
+    new, growth = int(labels.get("new_labels") or 0), labels.get("growth")
+    if new < rules.minimum_new_labels:
+        return Hold(
+            "too-few-labels",
+            f"only {new:,} labelled rows are new to the champion; "
+            f"{rules.minimum_new_labels:,} are needed",
+            f"{new:,} of {rules.minimum_new_labels:,} new labelled rows",
+        )
+    needed = {
+        "drift": rules.minimum_growth,
+        "estimated-loss": rules.minimum_growth_harm,
+        "performance": rules.minimum_growth_harm,
+    }.get(cause)
+    if needed is not None and growth is not None and growth < needed:
+        return Hold(
+            "too-few-labels",
+            f"the labelled rows have grown by only {growth:.1%} since the champion's training; "
+            f"{needed:.1%} are needed for {cause} alone",
+            f"growth of labelled rows {growth:.1%} of {needed:.1%}",
+        )
+    return None
+
+
+def _latched(
+    cause: str, labels: Mapping[str, Any], state: PolicyState, rules: Rules
+) -> Hold | None:
+    if cause not in DRIFTS or "drift" not in state.latched or state.refusals:
+        return None
+    growth, enough = labels.get("growth"), rules.relearn_growth
+    if enough is not None and growth is not None and growth >= enough:
+        return None
+    more = f", or once the labelled rows have grown by {enough:.0%}" if enough else ""
+    windows = f"{rules.clear_after} quiet windows"
+    return Hold(
+        "latched",
+        f"the last retrain already answered this drift; it counts anew after {windows}{more}",
+        f"a distinct shift: the last retrain answered this one ({windows} clear it)",
+    )

@@ -1,0 +1,142 @@
+"""What the policy remembers of one model between two checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitoring.causes import TROUBLES, words
+from monitoring.records import Signals
+from monitoring.rules import Rules
+
+_LONGEST = timedelta(days=3650)  # a back-off that doubles for ever must stay a date
+_WEEK = timedelta(weeks=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One remembered window: each trouble's word, and for how many windows it has been quiet."""
+
+    window: str
+    breached: Mapping[str, bool | None]
+    quiet: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """What the policy remembers of one model between two checks. JSON through to_dict/from_dict."""
+
+    champion_since: datetime | None = None
+    last_attempt: datetime | None = None  # last retrain, passed or refused
+    refusals: int = 0  # by the gate, in a row
+    version: str | None = None  # of the champion that the remembered windows are about
+    seen: tuple[Seen, ...] = ()  # oldest first
+    latched: tuple[str, ...] = ()  # troubles already answered that have not been quiet since
+    attempts: tuple[datetime, ...] = ()  # retrains of the last week, oldest first
+    spent: Mapping[str, Any] = field(default_factory=dict)  # of the error budget: its own record
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "champion_since": self.champion_since and self.champion_since.isoformat(),
+            "last_attempt": self.last_attempt and self.last_attempt.isoformat(),
+            "refusals": self.refusals,
+            "version": self.version,
+            "seen": [
+                {"window": s.window, "breached": dict(s.breached), "quiet": dict(s.quiet)}
+                for s in self.seen
+            ],
+            "latched": list(self.latched),
+            "attempts": [time.isoformat() for time in self.attempts],
+            "spent": dict(self.spent),
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> PolicyState:
+        """The state that `to_dict` wrote; an empty mapping is the state of a new model."""
+
+        def time(key: str) -> datetime | None:
+            return datetime.fromisoformat(state[key]) if state.get(key) else None
+
+        return cls(
+            champion_since=time("champion_since"),
+            last_attempt=time("last_attempt"),
+            refusals=int(state.get("refusals", 0)),
+            version=state.get("version"),
+            seen=tuple(Seen(s["window"], s["breached"], s["quiet"]) for s in state.get("seen", ())),
+            latched=tuple(state.get("latched", ())),
+            attempts=tuple(datetime.fromisoformat(t) for t in state.get("attempts", ())),
+            spent=dict(state.get("spent", {})),
+        )
+
+
+def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -> PolicyState:
+    """The state with this window in it. The same window observed again replaces itself.
+
+    Windows come in order of time. A window answered by another version than the remembered ones
+    starts the memory afresh, for instance after a roll-back by hand.
+    """
+    window, seen, latched = signals.window, state.seen, state.latched
+    since = state.champion_since or now
+    if state.version is not None and state.version != window.version:
+        seen, latched, since = (), (), now
+    if seen and seen[-1].window == window.id:
+        seen = seen[:-1]
+    said = words(signals, rules)
+    before = seen[-1].quiet if seen else {}
+    quiet = {t: before.get(t, 0) if w is None else 0 if w else before.get(t, 0) + 1
+             for t, w in said.items()}  # fmt: skip
+    return replace(
+        state,
+        champion_since=since,
+        version=window.version,
+        seen=(*seen, Seen(window.id, said, quiet))[-(rules.memory + 1) :],
+        latched=tuple(t for t in latched if quiet.get(t, 0) < rules.clear_after),
+    )
+
+
+def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyState:
+    """The state once a retrain has ended: a new champion serves (`passed`), or the gate refused."""
+    showing = state.seen[-1].breached if state.seen else {}
+    return PolicyState(
+        champion_since=now if passed else state.champion_since,
+        last_attempt=now,
+        refusals=0 if passed else state.refusals + 1,
+        version=None if passed else state.version,
+        seen=(),
+        latched=tuple(t for t in TROUBLES if showing.get(t) or t in state.latched),
+        attempts=(*(t for t in state.attempts if t > now - _WEEK), now),
+        spent=state.spent,
+    )
+
+
+def count(state: PolicyState, trouble: str, rules: Rules) -> int:
+    """In how many of the last `memory` windows the trouble showed; 0 when this one is quiet."""
+    recent = state.seen[-rules.memory :]
+    if not recent or recent[-1].breached.get(trouble) is not True:
+        return 0
+    return sum(s.breached.get(trouble) is True for s in recent)
+
+
+def known_before(state: PolicyState, trouble: str) -> bool:
+    """Whether the trouble showed when it was last spoken of, before the newest window."""
+    for earlier in reversed(state.seen[:-1]):
+        word = earlier.breached.get(trouble)
+        if word is not None:
+            return word
+    return trouble in state.latched
+
+
+def quiet_until(state: PolicyState, rules: Rules) -> datetime | None:
+    """The end of the cool-down, with the back-off for refusals; None before the first attempt."""
+    if state.last_attempt is None:
+        return None
+    factor = rules.refusal_backoff ** min(state.refusals, 64)
+    seconds = min(rules.cooldown.total_seconds() * factor, _LONGEST.total_seconds())
+    return state.last_attempt + timedelta(seconds=seconds)
+
+
+def attempts_of_week(state: PolicyState, now: datetime) -> tuple[datetime, ...]:
+    """The retrains of the week before `now`, passed or refused, oldest first."""
+    return tuple(t for t in state.attempts if t > now - _WEEK)
