@@ -16,6 +16,7 @@ TROUBLES = ("performance", "estimated-loss", "drift", "latency", "labels", "sche
 ALERTING = {"labels": "labels-silent", "schema": "schema", "service": "service"}  # to rule names
 DRIFTS = ("drift", "estimated-loss")  # causes whose retrain answers a drift of the inputs
 _TRACK_RECORD = "estimate_error"
+_NEW_VALUES = ("new_categories", "out_of_range")  # a new world brings these too
 
 
 def words(signals: Signals, rules: Rules) -> dict[str, bool | None]:
@@ -45,7 +46,16 @@ def bearing(signals: Signals, trouble: str, rules: Rules) -> tuple[Signal, ...]:
         return tuple(s for pair in pairs for s in pair.values() if s is not None)
     if trouble == "labels":  # a prior that moved is no silence
         return tuple(s for s in signals.of(Kind.LABELS) if s.name == "labels")
+    if trouble == "schema":
+        return tuple(s for s in signals.of(Kind.SCHEMA) if is_fault(s, rules))
     return signals.of(Kind(trouble))
+
+
+def is_fault(signal: Signal, rules: Rules) -> bool:
+    """Whether a signal of the schema, if breached, is about broken data rather than new values."""
+    if signal.name == "missing_values":
+        return signal.value is None or signal.value >= rules.missing_flood
+    return signal.name not in _NEW_VALUES
 
 
 def witnesses(signals: Signals) -> dict[str, dict[str, Signal | None]]:

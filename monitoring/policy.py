@@ -214,6 +214,7 @@ def _watched(signals: Signals, state: PolicyState, rules: Rules) -> list[str]:
         if s.breached
         and (
             s.kind in (Kind.ESTIMATE, Kind.PREDICTIONS)
+            or (s.kind is Kind.SCHEMA and not causes.is_fault(s, rules))
             or (s.kind is Kind.LABELS and s.name != "labels")
             or (s.kind is Kind.PERFORMANCE and causes.of_slice(s) and rules.slices == "watch")
         )

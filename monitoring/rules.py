@@ -70,7 +70,9 @@ class Rules:
     rule_set: RuleSet = "default"
     drift_p_value: float | None = None  # fixed level of one MMD test; None: from the error budget
     drifted_share: float = 0.3  # share of drifted columns at which the Evidently report alarms
-    minimum_effect: float = 0.1  # of the most moved column: so large a share of its rows would have
+    minimum_effect: float = (
+        0.05  # of the most moved column: so large a share of its rows would have
+    )
     # to change for the window to look like the reference; fainter drift is watched
     confirmations: int = 2  # k of n: so many of the last `memory` windows must show the breach
     memory: int = 3
@@ -86,6 +88,7 @@ class Rules:
     maximum_age: timedelta | None = timedelta(days=60)
     refusal_backoff: float = 2.0  # each refusal by the gate multiplies the cool-down by this
     label_silence: timedelta | None = timedelta(days=7)  # no label at all for so long: alert
+    missing_flood: float = 0.1  # so many more missing values in a column are a data fault
     faults_hold_drift: bool = True  # a data fault alerts, and drift waits until it is mended
     slices: Literal["watch", "retrain"] = "watch"  # what a breach in one slice alone leads to
 
@@ -96,6 +99,7 @@ class Rules:
             "drift_p_value": ("lies between 0 and 1, or null", level is None or 0 < level < 1),
             "drifted_share": ("lies in (0, 1]", 0 < self.drifted_share <= 1),
             "minimum_effect": ("lies in [0, 1)", 0 <= self.minimum_effect < 1),
+            "missing_flood": ("lies in [0, 1]", 0 <= self.missing_flood <= 1),
             "confirmations": ("is at least 1", self.confirmations >= 1),
             "memory": ("is at least `confirmations`", self.memory >= self.confirmations),
             "confirmations_estimated": (

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from monitoring.records import Kind, Signal
 
+_TELLING = (Kind.SCHEMA, Kind.PREDICTIONS)  # their reason names the columns and the figures
+
 
 def say(signal: Signal) -> str:
     """What a signal found, with its figures; for a silent one, why it could not speak.
@@ -19,6 +21,8 @@ def say(signal: Signal) -> str:
         return _drift(signal)
     if signal.kind is Kind.LABELS:
         return signal.reason or _figures(signal)
+    if signal.breached and signal.reason and signal.kind in _TELLING:
+        return f"{signal.name}: {signal.reason}"
     if not signal.breached:
         limit = f", within its threshold ({signal.threshold})" if signal.threshold else ""
         return _figures(signal) + limit

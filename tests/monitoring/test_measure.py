@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from monitoring import drift, reports
-from monitoring.measure import Evidence, Settings, guarded, measure
-from monitoring.records import Kind, Signal, Window
+from monitoring.measure import Evidence, Settings, guarded, lengths_tested, measure
+from monitoring.records import Kind, RequestCount, Signal, Window
 from monitoring.rules import Rules, Threshold
 
 NOW = datetime(2024, 1, 9, tzinfo=UTC)
@@ -86,6 +86,63 @@ def test_a_shift_and_a_harm_are_told_apart():
     harmed = measure(window(), evidence(matured=frame(600, 3, harm=1.0)), settings(), NOW)
     assert not said(harmed, "mmd").breached
     assert said(harmed, "log_loss").breached
+
+
+def test_a_longer_window_speaks_under_its_own_name_and_level():
+    levels = {DAY: 0.02, 7 * DAY: 0.004}
+    given = evidence(longer={7 * DAY: frame(900, 9, shift=0.8)})
+    found = measure(window(), given, settings(rules=Rules(), levels=levels), NOW)
+    assert not said(found, "mmd").breached
+    assert said(found, "mmd@7d").breached
+    assert said(found, "evidently@7d").breached
+    assert said(found, "mmd").detail["level"] == 0.02
+    assert said(found, "mmd@7d").detail["level"] == 0.004
+    assert lengths_tested(found) == (DAY, 7 * DAY)
+
+
+def test_a_length_that_is_not_due_is_not_tested():
+    given = evidence(longer={7 * DAY: frame(900, 9, shift=0.8)})
+    found = measure(window(), given, settings(rules=Rules(), levels={}), NOW)
+    assert said(found, "mmd").breached is None
+    assert not [s for s in found.items if "@" in s.name]
+    assert lengths_tested(found) == ()
+    fixed = measure(window(), given, settings(rules=Rules(drift_p_value=0.01), levels={}), NOW)
+    assert lengths_tested(fixed) == (DAY, 7 * DAY)  # a fixed level wins over the budget
+
+
+def test_the_effect_of_drift_stands_beside_its_test():
+    moved = measure(window(), evidence(current=frame(600, 2, shift=1.0)), settings(), NOW)
+    detail = said(moved, "evidently").detail
+    assert detail["effect"] == pytest.approx(0.38, abs=0.08)  # of one deviation
+    assert list(detail["distances"])[-1] == "c"
+    quiet = measure(window(), evidence(), settings(), NOW)
+    assert said(quiet, "evidently").detail["effect"] < 0.1
+
+
+def test_a_column_that_stays_away_is_a_fault_of_the_schema():
+    given = evidence(current=frame(600, 2).drop(columns="b"))
+    found = measure(window(), given, settings(), NOW)
+    assert said(found, "absent_columns").breached
+    assert said(found, "evidently").breached is None
+
+
+def test_moved_predictions_are_told_where_the_proof_is_known():
+    assert not [s for s in measure(window(), evidence(), settings(), NOW).items
+                if s.kind is Kind.PREDICTIONS]  # fmt: skip
+    same = measure(window(), evidence(proof=frame(600, 5)), settings(), NOW)
+    assert said(same, "predictions").breached is False
+    harmed = frame(600, 2, harm=0.45)
+    other = measure(window(), evidence(proof=frame(600, 5), current=harmed), settings(), NOW)
+    assert said(other, "predictions").breached
+
+
+def test_requests_that_were_not_answered_breach():
+    counts = (RequestCount(NOW - DAY / 2, "invocations", "1", 400, 400, 0, 100),)
+    limits = (Threshold("error_rate", above=0.05),)
+    found = measure(window(), evidence(counts=counts), settings(thresholds=limits), NOW)
+    assert said(found, "error_rate").breached
+    assert not [s for s in measure(window(), evidence(), settings(thresholds=limits), NOW).items
+                if s.kind is Kind.SERVICE]  # fmt: skip
 
 
 def test_measuring_is_pure():

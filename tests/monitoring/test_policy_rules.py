@@ -30,6 +30,7 @@ def signals(
     estimate_fine=False,
     wrong_before=False,
     missing=False,
+    flood=0.6,
     errors=False,
     slice_=False,
     predictions=False,
@@ -51,7 +52,8 @@ def signals(
         Signal("estimated_log_loss", Kind.ESTIMATE, estimate, value=0.5, low=0.48, high=0.52,
                threshold="log_loss > 0.47", detail=sure if estimate_fine and not estimate else {}),
         Signal("estimate_error", Kind.ESTIMATE, wrong_before, value=0.1),
-        Signal("missing", Kind.SCHEMA, missing, value=0.6, reason="60 % of visib are missing"),
+        Signal("missing_values", Kind.SCHEMA, missing, value=flood,
+               reason="visib: missing 2 % -> 62 %"),
         Signal("error_rate", Kind.SERVICE, errors, value=0.2, low=0.1, high=0.3,
                threshold="error_rate > 0.01", detail={"beyond": "above", "above": 0.01}),
         Signal("prediction_drift", Kind.PREDICTIONS, predictions, p_value=1e-7),
@@ -118,7 +120,7 @@ def test_faint_drift_is_watched_and_says_how_faint():
     for day in range(1, 8):
         decision = replay.check(day, drift=True, effect=0.04)
         assert decision.rule == "watched"
-    assert near(decision, "drift") == ["effect 0.04 of 0.1"]
+    assert near(decision, "drift") == ["effect 0.04 of 0.05"]
     assert any("it is faint" in reason for reason in decision.reasons)
     unfloored = Replay(replace(RULES, minimum_effect=0.0))
     unfloored.check(1, drift=True, effect=0.04)
@@ -152,8 +154,16 @@ def test_a_data_fault_alerts_once_and_holds_drift_back():
     second = replay.check(2, drift=True, missing=True)
     assert (second.action, second.rule, second.alerts) == (Action.KEEP, "schema", ())
     assert any("data fault rather than a new world" in reason for reason in second.reasons)
-    assert near(second, "drift") == ["the data fault must be mended (missing)"]
+    assert near(second, "drift") == ["the data fault must be mended (missing_values)"]
     assert replay.check(3, drift=True).rule == "drift"  # mended, and the drift is still there
+
+
+def test_a_few_more_missing_values_are_no_data_fault():
+    replay = Replay()
+    first = replay.check(1, drift=True, missing=True, flood=0.03)
+    assert (first.rule, first.alerts) == ("watched", ())
+    assert "missing_values: visib: missing 2 % -> 62 %" in first.reasons
+    assert replay.check(2, drift=True, missing=True, flood=0.03).rule == "drift"
 
 
 def test_a_data_fault_need_not_hold_drift_back():
