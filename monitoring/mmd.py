@@ -1,16 +1,17 @@
 """Two-sample test by maximum mean discrepancy (Gretton et al., JMLR 13, 2012).
 
 Unbiased MMD² with Gaussian kernels of several bandwidths, calibrated by permutation. With N = m + n
-pooled rows of d columns, B permutations and L bandwidths:
+pooled rows of d columns, U units (rows, or random bins of rows where there are many:
+`monitoring.units`), B permutations and L bandwidths:
 
-- kernel: N² d / 2 multiply-adds for the distances, once for all bandwidths and permutations, and
-  N² L / 2 exponentials;
-- permutations: N² B L / 2 multiply-adds, one matrix product of the kernel with the (N, B + 1)
-  matrix of centred group indicators. A permuted MMD² is a quadratic form of its indicator, so only
-  the kernel's lower triangle is needed, made in blocks of rows and never kept;
-- bytes: 5 N B for the indicators, 8 N b for a block of b rows, b chosen to stay within `memory_mb`.
+- kernel: N² d / 2 multiply-adds and N² / 2 exponentials, once for all bandwidths and permutations;
+- permutations: U² B L multiply-adds, one matrix product of the (B, U) group indicators with the
+  kernel's sums over units. U is N up to about 500 rows a side and about 512 beyond;
+- bytes: 4 L U² for the sums, 9 U b for b permutations at a time and 16 N c for c rows of the kernel
+  at a time, b and c chosen to stay within `memory_mb`.
 
-Products are float32, their sums float64.
+From 30,000 rows on the kernel is approximated by random Fourier features: linear in N
+(`monitoring.kernels`). Products are float32, their sums float64.
 
 The level is exact: every step treats the pooled rows alike whichever side they came from (they are
 first sorted by a projection, so neither the order of rows nor that of the sides matters), the
@@ -24,21 +25,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.errors import WindowFault
+from monitoring.kernels import SCALES, Fourier, median_distance, unit_sums
+from monitoring.labelings import Labelings
+from monitoring.units import Units, of_rows
 
 if TYPE_CHECKING:
     import torch
 
-SCALES = (0.5, 1.0, 2.0)  # bandwidths, in units of the median distance between pooled rows
+Route = Literal["auto", "kernel", "features"]
+MOST_KERNEL_ROWS = 30_000  # beyond, random features take the kernel's place
 _FAR = (
     1e6  # typical distances are about 1; beyond this a kernel is 0 anyway, and squares stay finite
 )
-_MEDIAN_ROWS = 1_000
+_FREQUENCIES = 24  # of each bandwidth, where random features are used
+_SAMPLE = 16_384  # rows that set centre, unit and bandwidths there
+_CHUNK = 32_768  # rows looked at at once there
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class MMDResult:
     bandwidths: tuple[float, ...]
     p_values: tuple[float, ...]
     rows: tuple[int, int]
+    route: str  # 'kernel' (exact) or 'features' (random Fourier features)
+    note: str  # what was binned, drawn or approximated; empty when nothing was
 
 
 def mmd_test(
@@ -67,13 +76,16 @@ def mmd_test(
     seed: int = 0,
     scales: Sequence[float] = SCALES,
     memory_mb: float = 256.0,
+    route: Route = "auto",
 ) -> MMDResult:
     """Test whether two samples come from one distribution.
 
     `x` (m, d) and `y` (n, d) are arrays, tensors or frames of finite numbers, m, n >= 2; a vector
     is one column. Equal seeds give equal results. Work runs on the device of `x` when it is a
-    tensor. Raises WindowFault for too few rows, unequal columns, NaN or inf (embed mixed or
-    incomplete columns with `monitoring.embedding` first).
+    tensor. `route` "kernel" or "features" forces what "auto" chooses by the number of rows; the
+    features' p-value is as exact, their power that of 3 x 24 random frequencies in place of the
+    kernel, and the order of rows then matters as the seed does. Raises WindowFault for too few
+    rows, unequal columns, NaN or inf (`shift_test` takes mixed and incomplete columns).
 
     >>> rng = np.random.default_rng(1)
     >>> mmd_test(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)) + 1).p_value
@@ -83,6 +95,7 @@ def mmd_test(
         raise WindowFault(f"permutations must be at least 1, got {permutations}: 999 is usual")
     if not scales or min(scales) <= 0:
         raise WindowFault(f"scales must be positive, got {tuple(scales)}: leave the default")
+    device = getattr(x, "device", "cpu")
     x_rows, y_rows = _matrix(x, "x"), _matrix(y, "y")
     if x_rows.shape[1] != y_rows.shape[1]:
         raise WindowFault(
@@ -90,36 +103,43 @@ def mmd_test(
             "select them"
         )
     rows = (len(x_rows), len(y_rows))
-    rng = np.random.default_rng(seed)
-    scaled, unit = _scaled(np.concatenate([x_rows, y_rows]))
-    points, observed = _canonical(scaled, rows[0])
-    small = min(rows)  # the smaller side is the indicator, so that swapping sides changes nothing
-    indicators = np.empty((permutations + 1, len(points)), dtype=np.int8)
-    indicators[0] = observed if rows[0] <= rows[1] else 1 - observed
-    indicators[1:] = rng.permuted(np.broadcast_to(indicators[0], indicators[1:].shape), axis=1)
-    median = _median_distance(points)
-    bandwidths = [median * scale for scale in scales]
-    device = getattr(x, "device", "cpu")
-    values = _statistics(points, indicators, small, bandwidths, memory_mb, device)
+    fits = max(256, int(np.sqrt(memory_mb * 1e6 / (8 * len(scales)))))  # half of it for the sums
+    units = of_rows(*rows, seed, cap=fits)
+    if route == "auto":
+        route = "kernel" if len(units.order) <= MOST_KERNEL_ROWS else "features"
+    if route == "kernel":
+        sums, units, median, unit = _kernel(x_rows, y_rows, units, scales, memory_mb, device)
+        note = units.note
+    else:
+        sums, units, median, unit = _features(x_rows, y_rows, units, scales, seed, device)
+        spare = "; " if units.note else ""
+        note = f"{_FREQUENCIES} random frequencies a bandwidth in place of the kernel{spare}"
+        note += units.note
+    values = _statistics(sums, units, rows[0] <= rows[1], permutations, seed, memory_mb)
     alone, p_value = _aggregate(values)
     best = int(np.lexsort((np.abs(np.log(scales)), alone))[0])  # ties: the nearest to the median
+    bandwidths = [median * scale * unit for scale in scales]
     return MMDResult(
         statistic=float(values[0, best]),
         p_value=p_value,
         permutations=permutations,
-        bandwidth=bandwidths[best] * unit,
+        bandwidth=bandwidths[best],
         statistics=tuple(map(float, values[0])),
-        bandwidths=tuple(b * unit for b in bandwidths),
+        bandwidths=tuple(bandwidths),
         p_values=tuple(map(float, alone)),
         rows=rows,
+        route=route,
+        note=note,
     )
 
 
-def _matrix(sample: Any, name: str) -> NDArray[np.float64]:
+def _matrix(sample: Any, name: str) -> NDArray[np.floating[Any]]:
     if hasattr(sample, "detach"):
         sample = sample.detach().cpu()
     try:
-        matrix = np.asarray(sample, dtype=np.float64)
+        matrix = np.asarray(sample)
+        if matrix.dtype.kind != "f" or matrix.dtype.itemsize < 4:
+            matrix = matrix.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise WindowFault(
             f"{name} must hold numbers only ({fault}): embed mixed columns with "
@@ -140,83 +160,124 @@ def _matrix(sample: Any, name: str) -> NDArray[np.float64]:
     return matrix
 
 
-def _scaled(pooled: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Rows about their median, in units of their typical distance from it, safe in float32."""
+def _kernel(
+    x: NDArray[np.floating[Any]],
+    y: NDArray[np.floating[Any]],
+    units: Units,
+    scales: Sequence[float],
+    memory_mb: float,
+    device: torch.device | str,
+) -> tuple[torch.Tensor, Units, float, float]:
+    """The kernel's sums over units, the units, the median distance, and the unit it is in."""
+    pooled = np.concatenate([x, y]).astype(np.float64, copy=False)
+    centre, unit = _measures(pooled)
+    scaled = _scaled(pooled, centre, unit)
+    along = projection(scaled)
+    median = median_distance(scaled[np.argsort(along, kind="stable")])
+    units = units.arranged(along, len(x))
+    bandwidths = [median * scale for scale in scales]
+    sums = unit_sums(scaled[units.order], units, bandwidths, memory_mb=memory_mb / 2, device=device)
+    return sums, units, median, unit
+
+
+def _features(
+    x: NDArray[np.floating[Any]],
+    y: NDArray[np.floating[Any]],
+    units: Units,
+    scales: Sequence[float],
+    seed: int,
+    device: torch.device | str,
+) -> tuple[torch.Tensor, Units, float, float]:
+    """The same from random features, a chunk of rows at a time."""
+    import torch
+
+    rng = np.random.default_rng([seed, 2])
+    m, total = len(x), len(x) + len(y)
+    drawn = np.sort(rng.choice(total, min(_SAMPLE, total), replace=False))
+    sample = np.concatenate([x[drawn[drawn < m]], y[drawn[drawn >= m] - m]]).astype(np.float64)
+    centre, unit = _measures(sample)
+    median = median_distance(_scaled(sample, centre, unit)[rng.permutation(len(sample))])
+    waves = Fourier(x.shape[1], [median * s for s in scales], _FREQUENCIES, rng, device)
+    step = max(_CHUNK // units.size, 1) * units.size
+    parts = []
+    for side, order in ((x, units.order[units.order < m]), (y, units.order[units.order >= m] - m)):
+        for start in range(0, len(order), step):
+            points = _scaled(side[order[start : start + step]], centre, unit)
+            parts.append(waves.unit_means(torch.as_tensor(points, device=device), units.size))
+    means = torch.cat(parts).transpose(0, 1)  # (L, U, 2 D)
+    sums = means @ means.transpose(1, 2) * units.size**2
+    own = torch.arange(units.count, device=device)
+    sums[:, own, own] -= units.size  # a row's pair with itself, as far as cos² + sin² goes
+    return sums, units, median, unit
+
+
+def _measures(pooled: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The rows' median, and their typical distance from it."""
     with np.errstate(over="ignore"):  # what overflows is cut off
-        centred = pooled - np.median(pooled, axis=0)
-        reach = np.abs(centred).max(axis=1)
+        centre = np.median(pooled, axis=0)
+        reach = np.abs(pooled - centre).max(axis=1)
         positive = reach[reach > 0]
-        unit = float(np.median(positive)) if len(positive) else 1.0
-        return np.clip(centred / unit, -_FAR, _FAR), unit
+        return centre, float(np.median(positive)) if len(positive) else 1.0
 
 
-def _canonical(scaled: NDArray[np.float64], m: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Rows in an order that does not know their sides, and 1 for those of the first side."""
+def _scaled(
+    rows: NDArray[np.floating[Any]], centre: NDArray[np.float64], unit: float
+) -> NDArray[np.float32]:
+    """Rows about their centre in typical units, safe in float32."""
+    with np.errstate(over="ignore"):
+        return np.clip((rows - centre) / unit, -_FAR, _FAR).astype(np.float32)
+
+
+def projection(scaled: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) a value by which rows are sorted: any fixed direction, in the columns' own spread."""
     columns = scaled.shape[1]
-    spread = scaled.std(axis=0)
-    weights = np.random.default_rng(columns).normal(size=columns)  # any fixed direction will do
-    along = scaled @ (weights / np.where(spread > 0, spread, 1.0))
-    order = np.argsort(along, kind="stable")
-    return scaled[order].astype(np.float32), (order < m).astype(np.int8)
-
-
-def _median_distance(points: NDArray[np.float32]) -> float:
-    """Median distance over pairs of at most 1,000 rows evenly spread along the sorted order."""
-    if len(points) > _MEDIAN_ROWS:
-        points = points[np.linspace(0, len(points) - 1, _MEDIAN_ROWS).round().astype(int)]
-    squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
-    distances = squares[:, None] + squares[None, :] - 2.0 * (points @ points.T)
-    pairs = distances[np.tril_indices(len(points), -1)]
-    typical = float(np.median(pairs))
-    if typical <= 1e-9:  # more than half of the rows are copies of each other
-        apart = pairs[pairs > 1e-9]
-        typical = float(np.median(apart)) if len(apart) else 1.0
-    return float(np.sqrt(typical))
+    spread = scaled.std(axis=0, dtype=np.float64)
+    weights = np.random.default_rng(0).normal(size=columns)
+    return np.asarray(scaled @ (weights / np.where(spread > 0, spread, 1.0)))
 
 
 def _statistics(
-    points: NDArray[np.float32],
-    indicators: NDArray[np.int8],
-    small: int,
-    bandwidths: Sequence[float],
+    sums: torch.Tensor,
+    units: Units,
+    first_is_smaller: bool,
+    permutations: int,
+    seed: int,
     memory_mb: float,
-    device: torch.device | str,
 ) -> NDArray[np.float64]:
-    """Unbiased MMD² for every row of indicators and every bandwidth, (B + 1, L) float64.
+    """Unbiased MMD² of the observed labeling and of permuted ones: (B + 1, L).
 
-    With a the 0/1 indicator of m rows, K the kernel with a zero diagonal, r = K1 and T = 1'K1, the
-    three sums of MMD² are a'Ka, a'r - a'Ka and T - 2a'r + a'Ka. The product is taken with
-    c = a - f, which keeps the float32 sums small: a'Ka = c'Kc + 2f a'r - f² T for any f. It is m/N
-    in 256ths, which float32 holds exactly, so that rows without any difference give exactly 0.
+    With a the 0/1 indicator of m rows, K the kernel's sums, r = K1 and T = 1'K1, the three sums of
+    MMD² are a'Ka, a'r - a'Ka and T - 2a'r + a'Ka. The product is taken with c = a - f, which keeps
+    the float32 sums small: a'Ka = c'Kc + 2f a'r - f² T for any f. It is m/N in 256ths, which
+    float32 holds exactly, so that rows without any difference give exactly 0.
     """
     import torch
 
-    total, count = len(points), len(indicators)
-    centre = round(256 * small / total) / 256
-    rows = torch.as_tensor(points, device=device)
-    squares = (rows * rows).sum(1)
-    centred = torch.as_tensor(indicators, device=device).T.to(torch.float32).sub_(centre)
-    block = int(max(16, min(total, 1024, memory_mb * 1e6 / (8 * total + 12 * count))))
-    quadratic = torch.zeros(len(bandwidths), count, dtype=torch.float64, device=device)
-    sums = torch.zeros(len(bandwidths), total, dtype=torch.float64, device=device)
-    for start in range(0, total, block):
-        stop = min(start + block, total)
-        distances = torch.addmm(squares[:stop], rows[start:stop], rows[:stop].T, alpha=-2.0)
-        distances.add_(squares[start:stop, None]).clamp_(min=0.0)
-        for place, bandwidth in enumerate(bandwidths):
-            kernel = distances.mul(-0.5 / bandwidth**2).exp_()
-            kernel[:, start:].fill_diagonal_(0.0)
-            sums[place, start:stop] += kernel.sum(1)  # pairwise sums: float32 is enough in a block
-            sums[place, :start] += kernel[:, :start].sum(0)
-            kernel[:, :start] *= 2.0  # stands for the upper triangle as well
-            products = kernel @ centred[:stop]
-            quadratic[place] += products.mul_(centred[start:stop]).sum(0)
-    whole = sums.sum(1)
-    offset = sums - whole[:, None] / total  # centred, so that float32 products stay exact enough
-    within = (centred.T @ offset.T.to(torch.float32)).to(torch.float64)
-    within += small / total * whole  # a'r
-    first = quadratic.T + 2 * centre * within - centre**2 * whole
-    return _combine(first.cpu().numpy(), within.cpu().numpy(), whole.cpu().numpy(), small, total)
+    observed = units.first if first_is_smaller else 1 - units.first
+    small, count = int(observed.sum()), units.count
+    labelings = Labelings(count, small, seed)
+    centre = round(256 * small / count) / 256
+    kernel = sums.reshape(-1, count)  # (L U, U): the kernel is symmetric
+    rows = sums.sum(2, dtype=torch.float64)
+    whole = rows.sum(1)
+    offset = rows - whole[:, None] / count  # centred, so that float32 products stay exact enough
+    batch = max(16, int(memory_mb / 2 * 1e6 / (count * (9 + 8 * len(sums)))))
+    drawn, found = 0, []
+    while drawn <= permutations:
+        taken = labelings.draw(min(batch, permutations + 1 - drawn))
+        if not drawn:
+            taken[0] = observed
+        drawn += len(taken)
+        centred = torch.as_tensor(taken, device=sums.device).to(torch.float32).sub_(centre)
+        product = (centred @ kernel.T).view(len(taken), len(sums), count)
+        quadratic = torch.bmm(product, centred[:, :, None])[:, :, 0].to(torch.float64)
+        within = (centred @ offset.T.to(torch.float32)).to(torch.float64) + small / count * whole
+        first = quadratic + 2 * centre * within - centre**2 * whole
+        sizes = (small * units.size, count * units.size)
+        found.append(
+            _combine(first.cpu().numpy(), within.cpu().numpy(), whole.cpu().numpy(), *sizes)
+        )
+    return np.concatenate(found)
 
 
 def _combine(

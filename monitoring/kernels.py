@@ -1,0 +1,130 @@
+"""Gaussian kernels between units of rows: exact in blocks, or by random Fourier features.
+
+With N rows of d columns, L bandwidths in steps of 2 and U units:
+
+- exact: N² d / 2 multiply-adds for the distances, N² / 2 exponentials whatever L is (a kernel of
+  half the bandwidth is the fourth power of the wider one), bytes 4 L U² + 8 N per row of a block,
+  the rows of a block chosen to stay within `memory_mb`. Distances are float32 on points of
+  typical size 1, sums over units float32 of values in [0, 1].
+- random Fourier features (Rahimi and Recht, NeurIPS 2007): N d D L multiply-adds and 2 N D L
+  cosines for D frequencies a bandwidth; linear in N, and never more than a chunk of rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.units import Units
+
+if TYPE_CHECKING:
+    import torch
+
+SCALES = (0.5, 1.0, 2.0)  # bandwidths, in units of the median distance between pooled rows
+_MEDIAN_ROWS = 500
+
+
+def median_distance(points: NDArray[np.float32]) -> float:
+    """Median distance over pairs of at most 500 rows evenly spread along their order."""
+    if len(points) > _MEDIAN_ROWS:
+        points = points[np.linspace(0, len(points) - 1, _MEDIAN_ROWS).round().astype(int)]
+    squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
+    distances = squares[:, None] + squares[None, :] - 2.0 * (points @ points.T)
+    pairs = distances[np.tril_indices(len(points), -1)]
+    typical = float(np.median(pairs))
+    if typical <= 1e-9:  # more than half of the rows are copies of each other
+        apart = pairs[pairs > 1e-9]
+        typical = float(np.median(apart)) if len(apart) else 1.0
+    return float(np.sqrt(typical))
+
+
+def unit_sums(
+    points: NDArray[np.float32],
+    units: Units,
+    bandwidths: Sequence[float],
+    *,
+    memory_mb: float,
+    device: torch.device | str,
+) -> torch.Tensor:
+    """Sums of exp(-distance² / (2 b²)) over the rows of each pair of units: (L, U, U) float32.
+
+    `points` (N, d) are in the order of `units`. A row's pair with itself is left out.
+    """
+    import torch
+
+    total, size, count = len(points), units.size, units.count
+    rows = torch.as_tensor(points, device=device)
+    squares = (rows * rows).sum(1)
+    sums = torch.zeros(len(bandwidths), count, count, dtype=torch.float32, device=device)
+    widest = max(bandwidths)
+    powers = [round((widest / b) ** 2) for b in bandwidths]
+    exact = all(
+        abs((widest / b) ** 2 - p) < 1e-9 * p and p & (p - 1) == 0
+        for b, p in zip(bandwidths, powers, strict=True)
+    )
+    step = max(size, 1)
+    block = max(1, int(memory_mb * 1e6 / (16 * total)) // step) * step
+    block = min(block, max(1024 // step, 1) * step)
+    if not size:
+        block = total  # of_blocks: units of any size, few rows
+        member = torch.zeros(total, count, device=device)
+        member[torch.arange(total, device=device), torch.as_tensor(units.unit, device=device)] = 1
+    for start in range(0, total, block):
+        stop = min(start + block, total)
+        distances = torch.addmm(squares[:stop], rows[start:stop], rows[:stop].T, alpha=-2.0)
+        distances.add_(squares[start:stop, None]).clamp_(min=0.0)
+        kernel, reached = distances, 0
+        for place in np.argsort(powers, kind="stable"):
+            if not exact:
+                kernel = distances.mul(-0.5 / bandwidths[place] ** 2).exp_()
+                kernel[:, start:].fill_diagonal_(0.0)
+            elif not reached:
+                kernel = distances.mul_(-0.5 / widest**2).exp_()
+                kernel[:, start:].fill_diagonal_(0.0)
+                reached = 1
+            while exact and reached < powers[place]:
+                kernel.square_()
+                reached *= 2
+            if not size:
+                found = member.T @ kernel @ member
+            elif size == 1:
+                found = kernel
+            else:
+                found = kernel.view(stop - start, -1, size).sum(2)
+                found = found.view(-1, size, found.shape[1]).sum(1)
+            first, last = (0, count) if not size else (start // step, stop // step)
+            sums[place, first:last, :last] = found
+            sums[place, :first, first:last] = found[:, :first].T
+    return sums
+
+
+class Fourier:
+    """Random frequencies of Gaussian kernels: cosines and sines of D directions a bandwidth."""
+
+    def __init__(
+        self,
+        columns: int,
+        bandwidths: Sequence[float],
+        frequencies: int,
+        rng: np.random.Generator,
+        device: Any = "cpu",
+    ) -> None:
+        import torch
+
+        draws = [rng.normal(size=(columns, frequencies)) / b for b in bandwidths]
+        self.directions = torch.as_tensor(np.concatenate(draws, 1), dtype=torch.float32).to(device)
+        self.frequencies = frequencies
+
+    def unit_means(self, points: torch.Tensor, size: int) -> torch.Tensor:
+        """(units, L, 2 D) means of the features over consecutive `size` rows of points."""
+        import torch
+
+        angles = points @ self.directions
+        shape = (-1, size, angles.shape[1])
+        waves = [torch.cos(angles).view(shape).mean(1), torch.sin_(angles).view(shape).mean(1)]
+        split = [wave.view(len(wave), -1, self.frequencies) for wave in waves]
+        means: torch.Tensor = torch.cat(split, 2) / np.sqrt(self.frequencies)
+        return means
