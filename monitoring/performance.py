@@ -6,7 +6,7 @@ beyond it. Too few labels is an answer of its own: `breached` is None and `reaso
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +23,18 @@ from monitoring.wording import span
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["label_signal", "latency_signals", "performance_signals"]
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "LabelledRows",
+    "class_codes",
+    "figures",
+    "label_signal",
+    "labelled_rows",
+    "latency_signals",
+    "performance_signals",
+]
 
-_HIGHER_IS_BETTER = {
+HIGHER_IS_BETTER = {
     "accuracy": True,
     "error": False,
     "log_loss": False,
@@ -55,16 +64,16 @@ def performance_signals(
     `worse_by`; they are taken as they are, without an interval of their own. Thresholds on other
     metrics are passed over. Raises WindowFault when a column is missing.
     """
-    rows = _labelled(frame, list(classes))
+    rows = labelled_rows(frame, list(classes))
     count = len(rows.codes)
     wanted: list[tuple[str, Threshold | None]] = [
-        (t.metric, t) for t in thresholds if t.metric in _HIGHER_IS_BETTER
+        (t.metric, t) for t in thresholds if t.metric in HIGHER_IS_BETTER
     ]
     if all(metric != "log_loss" for metric, _ in wanted):
         wanted.append(("log_loss", None))  # for the record: no threshold, so never a breach
     enough = count >= max(minimum_labels, 1)
     names = [metric for metric, _ in wanted]
-    found = _measure(rows, names, confidence, seed, resamples) if enough else {}
+    found = figures(rows, names, confidence, seed, resamples) if enough else {}
     signals = []
     for number, (metric, threshold) in enumerate(wanted):
         before = names[:number].count(metric)
@@ -76,7 +85,7 @@ def performance_signals(
         elif threshold is None:
             breached = False
         else:
-            better = _HIGHER_IS_BETTER[metric]
+            better = HIGHER_IS_BETTER[metric]
             breached, reason, detail = judge(
                 interval, threshold, baseline.get(metric), higher_is_better=better
             )
@@ -101,25 +110,37 @@ def performance_signals(
     return tuple(signals)
 
 
-class _Rows(NamedTuple):
+class LabelledRows(NamedTuple):
+    """Probabilities and true classes of the rows whose label could be read."""
+
     proba: NDArray[np.float64]  # (n, k)
     codes: NDArray[np.int64]  # (n,)
     set_aside: int  # labelled rows that could not be read
 
 
-def _labelled(frame: pd.DataFrame, classes: list[Value]) -> _Rows:
+def class_codes(labels: Iterable[Value], classes: Sequence[Value]) -> list[int | None]:
+    """Each label's place in `classes`, by value or by its text; None for another value.
+
+    >>> class_codes([1, "0", 2], (0, 1))
+    [1, 0, None]
+    """
+    codes_of: dict[Value, int] = {str(value): code for code, value in enumerate(classes)}
+    codes_of |= {value: code for code, value in enumerate(classes)}
+    return [codes_of.get(label, codes_of.get(str(label))) for label in labels]
+
+
+def labelled_rows(frame: pd.DataFrame, classes: Sequence[Value]) -> LabelledRows:
+    """The rows of `frame` with a label (columns `label` and `proba`), made ready to be measured."""
     missing = [name for name in ("label", "proba") if name not in frame]
     if missing:
         raise WindowFault(
             f"a frame of predictions has the columns label and proba; {missing} missing, got "
             f"{list(frame.columns)[:10]}: read it with TelemetryStore.rows"
         )
-    codes_of: dict[Value, int] = {str(value): code for code, value in enumerate(classes)}
-    codes_of |= {value: code for code, value in enumerate(classes)}
     codes, probabilities, set_aside = [], [], 0
     labelled = frame.loc[frame["label"].notna(), ["label", "proba"]]
-    for label, row in zip(labelled["label"].tolist(), labelled["proba"].tolist(), strict=True):
-        code = codes_of.get(label, codes_of.get(str(label)))
+    found = class_codes(labelled["label"].tolist(), classes)
+    for code, row in zip(found, labelled["proba"].tolist(), strict=True):
         if code is None or row is None or np.size(row) != len(classes):
             set_aside += 1
         else:
@@ -127,18 +148,21 @@ def _labelled(frame: pd.DataFrame, classes: list[Value]) -> _Rows:
             probabilities.append(row)
     proba = np.asarray(probabilities, dtype=np.float64).reshape(-1, len(classes))
     read = np.isfinite(proba).all(axis=1)
-    return _Rows(
+    return LabelledRows(
         proba[read], np.asarray(codes, dtype=np.int64)[read], set_aside + int((~read).sum())
     )
 
 
-def _measure(
-    rows: _Rows, metrics: list[str], confidence: float, seed: int, resamples: int
+def figures(
+    rows: LabelledRows, metrics: Sequence[str], confidence: float, seed: int, resamples: int
 ) -> dict[str, Interval]:
+    """Each of `metrics` with its interval; one that the rows do not define is left out."""
     n = len(rows.codes)
     right = int((rows.proba.argmax(axis=1) == rows.codes).sum())
     found = {"accuracy": wilson(right, n, confidence), "error": wilson(n - right, n, confidence)}
     sampled = [m for m in dict.fromkeys(metrics) if m not in found]
+    if not sampled:
+        return found
     return found | bootstrap(
         rows.proba, rows.codes, sampled, confidence=confidence, seed=seed, resamples=resamples
     )
