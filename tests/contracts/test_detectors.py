@@ -25,9 +25,9 @@ def _found():
         for name, value in vars(importlib.import_module(module.name)).items():
             if name.startswith("_") or not inspect.isfunction(value):
                 continue
-            if value.__module__ == module.name and list(inspect.signature(value).parameters)[
-                :3
-            ] == ["reference", "current", "columns"]:
+            signature = inspect.signature(value)
+            takes = list(signature.parameters)[:3] == ["reference", "current", "columns"]
+            if value.__module__ == module.name and takes and signature.return_annotation == "Signal":
                 yield pytest.param(value, id=name)
 
 
