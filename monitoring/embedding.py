@@ -146,7 +146,8 @@ def texts(column: pd.Series) -> pd.Series:
     """A column as text, missing kept; 3 and 3.0 are one category, as a gap turns one into other."""
     import pandas as pd
 
-    known = {value: _text(value) for value in column.dropna().unique()}
+    values = np.asarray(column.dropna().unique(), dtype=object)  # an Arrow array is slow to walk
+    known = {value: _text(value) for value in values}
     return pd.Series(column.astype(object).map(known), dtype=object)
 
 

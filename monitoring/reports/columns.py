@@ -109,10 +109,14 @@ def _finite(column: pd.Series) -> pd.Series:
 
 def _lump(old: pd.Series, new: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Categories too rare for chi-square become one."""
-    counts = old.value_counts().add(new.value_counts(), fill_value=0)
+    import pandas as pd
+
     known = (int(old.notna().sum()), int(new.notna().sum()))
     if not min(known):
         return old, new
-    rare = set(counts.index[counts * min(known) / sum(known) < _EXPECTED])
-    place = {value: (_RARE if value in rare else value) for value in counts.index}
-    return old.map(place), new.map(place)
+    pooled = pd.concat([old, new], ignore_index=True)
+    codes, levels = pd.factorize(pooled)  # -1 where missing
+    expected = np.bincount(codes[codes >= 0]) * (min(known) / sum(known))
+    kept = np.where(expected < _EXPECTED, _RARE, np.asarray(levels, dtype=object))
+    lumped = pd.Series(np.append(kept, np.nan).astype(object)[codes], dtype=object)
+    return lumped.iloc[: len(old)], lumped.iloc[len(old) :].reset_index(drop=True)

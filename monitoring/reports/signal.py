@@ -107,10 +107,14 @@ def drift_report(
     if tested and (breached or always_html):
         shown = _most_moved(tested, p_values)
 
+        summary = {"drifted": f"{len(drifted)} of {len(columns)} columns"}
+        if len(shown) < len(tested):
+            summary["shown"] = f"the {len(shown)} columns that moved most"
+
         def draw(**labels: Any) -> Any:
             return kit.draw(before, after, shown, corrected, share, **labels)
 
-        detail |= _keep(draw, html, run)
+        detail |= _keep(draw, html, run, summary)
     return Signal(
         "evidently",
         Kind.DRIFT,
@@ -143,13 +147,18 @@ def _detail(column: Checked, p_value: float | None, corrected: float) -> dict[st
     }
 
 
-def _keep(draw: Callable[..., Any], html: Path | None, run: WorkspaceRun | None) -> dict[str, str]:
+def _keep(
+    draw: Callable[..., Any],
+    html: Path | None,
+    run: WorkspaceRun | None,
+    found: Mapping[str, str],
+) -> dict[str, str]:
     """Draw once, for both places; what goes wrong with one leaves the other as it is."""
     drawn: list[Any] = []
 
     def once() -> Any:
         if not drawn:
-            drawn.append(draw(**(run.labels() if run else {})))
+            drawn.append(draw(**(run.labels(found) if run else {})))
         return drawn[0]
 
     said: dict[str, str] = {}

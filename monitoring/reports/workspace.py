@@ -12,11 +12,12 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from monitoring.reports import kit
@@ -51,11 +52,11 @@ class WorkspaceRun:
         run = uuid.uuid5(self.project_id, self.window)
         return self.workspace / str(self.project_id) / _RUNS / f"{run}.json"
 
-    def labels(self) -> dict[str, Any]:
-        """Time, name, tags and metadata of the snapshot."""
+    def labels(self, found: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+        """Time, name, tags and metadata of the snapshot, with what was `found` in the last."""
         decision = str(self.decision)  # an Action is a str of another type
         tags = [self.window, *([decision] if decision else [])]
-        metadata = {"window": self.window, "model": self.project}
+        metadata = {"window": self.window, "model": self.project, **found}
         if decision:
             metadata["decision"] = decision
         at = self.at.astimezone(UTC) if self.at.tzinfo else self.at.replace(tzinfo=UTC)

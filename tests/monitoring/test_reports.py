@@ -1,13 +1,15 @@
 """Evidently's report: fixed tests, the schema check before it, and what it may never call quiet."""
 
 import json
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from monitoring.records import Kind, to_dict
-from monitoring.reports import drift_report, kit
+from monitoring.reports import drift_report, kit, signal
+from monitoring.reports.columns import prepare
 
 NUMBERS, CATEGORIES = [f"n{i}" for i in range(6)], [f"c{i}" for i in range(4)]
 COLUMNS = dict.fromkeys(NUMBERS, "number") | dict.fromkeys(CATEGORIES, "category")
@@ -254,3 +256,58 @@ def test_the_rows_are_left_as_they_were(reference):
     report(reference, current)
     pd.testing.assert_frame_equal(reference, before)
     pd.testing.assert_frame_equal(current, kept)
+
+
+def test_of_many_rows_a_bounded_sample_is_looked_at(reference):
+    current = frame(3_000, shift=0.2)
+    found = report(reference, current, rows=1_000)
+    assert found.rows == 3_000
+    assert found.detail["sampled"] == {"reference": 1_000, "current": 1_000, "seed": 0}
+    assert "sampled" not in report(reference, current, rows=3_000).detail
+    assert report(reference, current, rows=1_000) == found
+    other = report(reference, current, rows=1_000, seed=1)
+    assert other.detail["columns"]["n0"]["p_value"] != found.detail["columns"]["n0"]["p_value"]
+
+
+def test_the_sample_is_the_same_rows_in_every_column_and_of_the_whole_window():
+    rows = 5_000
+    current = pd.DataFrame({"a": np.arange(rows, dtype=float)})
+    current["b"] = current["a"]
+    columns = dict.fromkeys(["a", "b"], "number")
+    _, after, _ = prepare(current, current, columns, rows=500, seed=3)
+    assert (after["a"] == after["b"]).all()
+    assert after["a"].is_unique
+    assert after["a"].is_monotonic_increasing
+    assert after["a"].mean() == pytest.approx(rows / 2, rel=0.1)
+
+
+def test_a_sampled_window_that_did_not_move_is_quiet(reference):
+    columns = dict.fromkeys(NUMBERS, "number")
+    alarms = 0
+    for seed in range(60):
+        found = report(reference, frame(1_500, seed), columns, rows=500, seed=seed, level=0.05)
+        alarms += bool(found.detail["drifted"])
+    assert alarms <= 9  # 3 expected
+
+
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_the_time_does_not_grow_with_the_rows(kind):
+    rows = 300_000
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=rows) if kind == "number" else rng.choice(list("abcdefgh"), rows)
+    wide = pd.DataFrame({f"c{i}": made for i in range(20)})
+    report(wide.head(300), wide.head(300), {"c0": kind})  # imports
+    start = time.process_time()
+    report(wide, wide, dict.fromkeys(wide, kind))
+    assert time.process_time() - start < 1.0  # 0.07 s, 0.4 s
+
+
+def test_a_wide_table_draws_the_columns_that_moved_most(reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "DRAWN", 2)
+    drawn = []
+    monkeypatch.setattr(kit, "draw", lambda *args, **_: drawn.append(args[2]) or 1 / 0)
+    current = frame()
+    current["n1"] += 3
+    current["c0"] = "a"
+    report(reference, current, html=tmp_path / "w1.html", always_html=True)
+    assert [c.name for c in drawn[0]] == ["n1", "c0"]

@@ -60,7 +60,12 @@ def test_an_alarm_is_kept_as_evidently_reads_it(workspace):
     snapshot = shelf.get_run(project.id, kept)
     assert snapshot.timestamp == AT
     assert snapshot.tags == ["w1", "retrain"]
-    assert snapshot.metadata == {"window": "w1", "model": "flights", "decision": "retrain"}
+    assert snapshot.metadata == {
+        "window": "w1",
+        "model": "flights",
+        "decision": "retrain",
+        "drifted": "1 of 2 columns",
+    }
     shown = {r.display_name: getattr(r, "value", None) for r in snapshot.metric_results.values()}
     scores = [value for name, value in shown.items() if "wind" in name]
     assert scores == [found.detail["columns"]["wind"]["p_value"]]
