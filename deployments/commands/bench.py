@@ -142,7 +142,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         table.add_column(str(name))
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in rows[0]))
-    Console().print(table)
+    # in a file or a pipe there is no width to keep to
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _cell(value: Any) -> str:

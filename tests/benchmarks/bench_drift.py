@@ -1,0 +1,157 @@
+"""Drift tests beside the peers': speed, level, power, and years of hourly checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deployments.commands.base import Command
+from deployments.commands.bench import show, write
+
+Rows = list[dict[str, Any]]
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    metavar="PATH",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table there as well.",
+)
+peers_option = click.option(
+    "--peers/--no-peers", default=True, help="Run the installed peers too (everfit bench peers)."
+)
+seed_option = click.option("--seed", default=0)
+permutations_option = click.option("--permutations", type=click.IntRange(19), default=999)
+
+
+@click.group(context_settings={"show_default": True})
+def command() -> None:
+    """Drift tests beside alibi-detect, frouros, Evidently and river.
+
+    Install those with `everfit bench peers`; without them their lines say so.
+    """
+
+
+@command.command(cls=Command)
+@click.option("--threads", type=click.IntRange(1), default=1)
+@click.option("--repeats", type=click.IntRange(1), default=3, help="Best of so many, small sizes.")
+@click.option("--up-to", type=click.IntRange(500), default=10_000, help="Largest rows a side.")
+@click.option("--large/--no-large", default=True, help="A million rows, by the linear-time route.")
+@peers_option
+@json_option
+def speed(
+    threads: int, repeats: int, up_to: int, large: bool, peers: bool, json_path: Path | None
+) -> None:
+    """Seconds, memory and share of the matrix product's limit."""
+    from tests.benchmarks.drift import speed as bench
+
+    rows = bench.run(
+        sizes=[size for size in bench.SIZES if size[0] <= up_to],
+        large=bench.LARGE if large else (),
+        peers=bench.PEERS if peers else (),
+        threads=threads,
+        repeats=repeats,
+        say=_say,
+    )
+    _end(rows, json_path)
+
+
+@command.command(cls=Command)
+@click.option("--repetitions", type=click.IntRange(10), default=2_000)
+@click.option("--peer-repetitions", type=click.IntRange(10), help="Fewer, for the slow ones.")
+@click.option("--rows", type=click.IntRange(20), default=100, help="Rows a side.")
+@permutations_option
+@seed_option
+@peers_option
+@json_option
+def level(peers: bool, json_path: Path | None, **options: Any) -> None:
+    """Rejections under no drift at 0.05, 0.01 and 0.001."""
+    from tests.benchmarks.drift import level as bench
+
+    _end(bench.run(tests=_tests(bench.TESTS, peers), say=_say, **options), json_path)
+
+
+@command.command(cls=Command)
+@click.option("--repetitions", type=click.IntRange(10), default=500)
+@click.option("--peer-repetitions", type=click.IntRange(10), help="Fewer, for the slow ones.")
+@click.option("--rows", type=click.IntRange(20), default=200, help="Rows a side.")
+@click.option("--permutations", type=click.IntRange(19), default=299)
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05)
+@seed_option
+@peers_option
+@json_option
+def power(peers: bool, json_path: Path | None, **options: Any) -> None:
+    """Rejections of faint changes of means, correlations, scale, tails, gaps and categories."""
+    from tests.benchmarks.drift import power as bench
+
+    _end(bench.run(tests=_tests(bench.TESTS, peers), say=_say, **options), json_path)
+
+
+@command.command(cls=Command)
+@click.option("--years", type=click.IntRange(1), default=4, help="200 for the figures.")
+@click.option("--episodes", type=click.IntRange(1), default=20, help="Streams with a real change.")
+@click.option("--peer-years", type=click.IntRange(1), default=1)
+@click.option("--peer-episodes", type=click.IntRange(1), default=5)
+@click.option("--evidently-checks", type=click.IntRange(10), default=100)
+@click.option("--hours", type=click.IntRange(1), default=8_760, help="Checks in a year.")
+@click.option("--per-hour", type=click.IntRange(20), default=100, help="Rows.")
+@click.option("--reference", type=click.IntRange(50), default=500, help="Rows.")
+@click.option("--phi", type=click.FloatRange(0, 0.95), default=0.5, help="Of autocorrelated rows.")
+@click.option("--block", type=click.IntRange(2), default=10, help="Rows permuted together there.")
+@click.option(
+    "--rows", "kind", type=click.Choice(["both", "independent", "autocorrelated"]), default="both"
+)
+@click.option("--probability", type=float, default=0.01, help="Of any false alarm in a year.")
+@click.option("--processes", type=click.IntRange(1), default=2)
+@seed_option
+@peers_option
+@json_option
+def year(
+    hours: int,
+    per_hour: int,
+    reference: int,
+    phi: float,
+    block: int,
+    kind: str,
+    probability: float,
+    peers: bool,
+    json_path: Path | None,
+    **options: Any,
+) -> None:
+    """False alarms in stationary years of hourly checks, and the hours until a real change."""
+    from dataclasses import replace
+
+    from tests.benchmarks.drift import year as bench
+    from tests.benchmarks.drift.watcher import Plan
+
+    plan = Plan(hours, per_hour, reference=reference, probability=probability)
+    tables: dict[str, Rows] = {}
+    if kind != "autocorrelated":
+        tables["independent rows"] = bench.run(plan, peers=peers, say=_say, **options)
+    if kind != "independent":
+        plan = replace(plan, phi=phi, block=block)
+        name = f"autocorrelated rows (phi {phi:g}), blocks of {block}"
+        tables[name] = bench.run(plan, peers=peers, say=_say, **options)
+    for name, rows in tables.items():
+        click.echo(name)
+        show(rows)
+    if json_path is not None:
+        write(tables, json_path)
+
+
+def _tests(names: tuple[str, ...], peers: bool) -> tuple[str, ...]:
+    from tests.benchmarks.drift.methods import PEERS
+
+    return tuple(name for name in names if peers or name not in PEERS)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _end(rows: Rows, json_path: Path | None) -> None:
+    show(rows)
+    if json_path is not None:
+        write(rows, json_path)

@@ -1,0 +1,120 @@
+"""Seconds and memory of two-sample tests beside the peers', and the matrix product's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tests.benchmarks.drift import sketch
+from tests.benchmarks.drift.timed import timed
+from tests.benchmarks.peers import environment
+
+SIZES = ((500, 1_000), (2_000, 1_000), (5_000, 100), (10_000, 1_000))  # rows a side, permutations
+LARGE = ((1_000_000, 10), (1_000_000, 50))  # rows a side, columns
+OWN = ("everfit shift_test", "everfit mmd_test", "sketch")
+PEERS = ("alibi MMD", "frouros MMD")
+PEER_SECONDS = 60.0  # a peer's one measurement; what would take longer is scaled
+
+
+def run(
+    *,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    large: Sequence[tuple[int, int]] = LARGE,
+    own: Sequence[str] = OWN,
+    peers: Sequence[str] = PEERS,
+    columns: int = 10,
+    repeats: int = 3,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """One row per size and test.
+
+    `share_of_limit` is the permutations' arithmetic by the definition (2 N² B for one full kernel,
+    half of it for each triangle) over the time, as a share of a matrix product of that shape.
+    """
+    rows = []
+    for size, permutations in sizes:
+        limit = timed(
+            "matrix product", rows=size, columns=columns, permutations=permutations, threads=threads
+        ).get("gflops")
+        for test in own:
+            say(f"{test}, {size:,} rows a side")
+            found = timed(
+                test,
+                rows=size,
+                columns=columns,
+                permutations=permutations,
+                repeats=repeats if size <= 2_000 else 1,
+                threads=threads,
+            )
+            rows.append(_row(test, size, columns, permutations, found, limit))
+        for test in peers:
+            say(f"{test}, {size:,} rows a side")
+            rows.append(
+                _row(test, size, columns, permutations, _peer(test, size, columns, permutations))
+            )
+    rows += _linear(large, own, threads, say)
+    return rows
+
+
+def _linear(
+    large: Sequence[tuple[int, int]], own: Sequence[str], threads: int, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    for size, columns in large:
+        for test in ("everfit shift_test", "sketch, binned features"):
+            if test.startswith("everfit") and test not in own:
+                continue
+            say(f"{test}, {size:,} x {columns} rows a side")
+            found = timed(test, rows=size, columns=columns, permutations=999, threads=threads)
+            yield _row(test, size, columns, 999, found)
+
+
+def _row(
+    test: str,
+    size: int,
+    columns: int,
+    permutations: int,
+    found: dict[str, Any],
+    limit: float | None = None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "rows a side": size,
+        "columns": columns,
+        "permutations": permutations,
+        "test": test,
+        "seconds": found.get("seconds"),
+        "extra MB": found.get("extra_mb"),
+        "GFLOP/s": None,
+        "share of limit": None,
+        "note": found.get("fault") or found.get("note") or found.get("route", ""),
+    }
+    if limit and row["seconds"]:
+        work = sketch.flops(size, size, columns, permutations)
+        work *= found.get("kernels", 1) / 2 if test.startswith("everfit") else 1
+        row["GFLOP/s"] = work / row["seconds"] / 1e9
+        row["share of limit"] = row["GFLOP/s"] / limit
+    return row
+
+
+def _peer(test: str, size: int, columns: int, permutations: int) -> dict[str, Any]:
+    """A peer's time: as asked where it is short, else from two smaller numbers of permutations."""
+    name = "alibi"
+    few = 2
+    job = {"task": "speed", "test": test, "rows": size, "columns": columns}
+    try:
+        first = environment.ask(name, "two_sample", {**job, "permutations": [few]}, timeout=600)
+        if first is None:
+            return {"fault": environment.missing(name)}
+        seconds, extra = first[str(few)]
+        each = max(seconds / (few + 1), 1e-4)
+        many = int(min(permutations, max(few + 2, PEER_SECONDS / each)))
+        second = environment.ask(name, "two_sample", {**job, "permutations": [many]}, timeout=900)
+    except environment.PeerFault as fault:
+        return {"fault": str(fault).splitlines()[-1][:120]}
+    late, more = second[str(many)]
+    found = {"seconds": late, "extra_mb": max(extra, more)}
+    if many < permutations:
+        slope = max(0.0, late - seconds) / (many - few)
+        found["seconds"] = late + slope * (permutations - many)
+        found["note"] = f"scaled from {many} permutations"
+    return found
