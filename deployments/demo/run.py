@@ -255,7 +255,8 @@ def publish(story: Story, runs: Path, json_path: Path | None, console: Console) 
     if json_path is not None:
         path = _shown(write_json(story, json_path))
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    look = f"look next: open {shown / 'report.html'}, and for the Prefect and MLflow pages: {ui}"
+    pages = "the Prefect, MLflow and Evidently pages"
+    look = f"look next: open {shown / 'report.html'}, and for {pages}: {ui}"
     console.print(look, highlight=False, soft_wrap=True)
     return to_json(story)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -125,6 +126,9 @@ def test_the_world_moves_and_a_better_model_serves(config, champion, make_frame)
     assert release.version == "2"
     assert release.window_id == decision.window_id  # traced from the model back to its window
     assert places.report_path(config, decision.window_id).exists()
+    (kept,) = places.reports_workspace(config).glob("*/snapshots/*.json")
+    tags = json.loads(kept.read_text(encoding="utf-8"))["tags"]
+    assert tags == [decision.window_id, decision.action]
 
     before = asyncio.run(rollback(config, why="a test of the way back", now=now))
     assert before.version == "1"
