@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ json_option = click.option(
 peers_option = click.option(
     "--peers/--no-peers", default=True, help="Run the installed peers too (everfit bench peers)."
 )
+only_option = click.option(
+    "--only", metavar="TEXT", multiple=True, help="Tests with TEXT in their name, not all."
+)
 seed_option = click.option("--seed", default=0)
 permutations_option = click.option("--permutations", type=click.IntRange(19), default=999)
 
@@ -40,9 +44,16 @@ def command() -> None:
 @click.option("--up-to", type=click.IntRange(500), default=10_000, help="Largest rows a side.")
 @click.option("--large/--no-large", default=True, help="A million rows, by the linear-time route.")
 @peers_option
+@only_option
 @json_option
 def speed(
-    threads: int, repeats: int, up_to: int, large: bool, peers: bool, json_path: Path | None
+    threads: int,
+    repeats: int,
+    up_to: int,
+    large: bool,
+    peers: bool,
+    only: tuple[str, ...],
+    json_path: Path | None,
 ) -> None:
     """Seconds, memory and share of the matrix product's limit."""
     from tests.benchmarks.drift import speed as bench
@@ -50,7 +61,7 @@ def speed(
     rows = bench.run(
         sizes=[size for size in bench.SIZES if size[0] <= up_to],
         large=bench.LARGE if large else (),
-        peers=bench.PEERS if peers else (),
+        tests=_tests(bench.TESTS, peers, only),
         threads=threads,
         repeats=repeats,
         say=_say,
@@ -65,12 +76,13 @@ def speed(
 @permutations_option
 @seed_option
 @peers_option
+@only_option
 @json_option
-def level(peers: bool, json_path: Path | None, **options: Any) -> None:
+def level(peers: bool, only: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
     """Rejections under no drift at 0.05, 0.01 and 0.001."""
     from tests.benchmarks.drift import level as bench
 
-    _end(bench.run(tests=_tests(bench.TESTS, peers), say=_say, **options), json_path)
+    _end(bench.run(tests=_tests(bench.TESTS, peers, only), say=_say, **options), json_path)
 
 
 @command.command(cls=Command)
@@ -81,12 +93,13 @@ def level(peers: bool, json_path: Path | None, **options: Any) -> None:
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05)
 @seed_option
 @peers_option
+@only_option
 @json_option
-def power(peers: bool, json_path: Path | None, **options: Any) -> None:
+def power(peers: bool, only: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
     """Rejections of faint changes of means, correlations, scale, tails, gaps and categories."""
     from tests.benchmarks.drift import power as bench
 
-    _end(bench.run(tests=_tests(bench.TESTS, peers), say=_say, **options), json_path)
+    _end(bench.run(tests=_tests(bench.TESTS, peers, only), say=_say, **options), json_path)
 
 
 @command.command(cls=Command)
@@ -141,10 +154,15 @@ def year(
         write(tables, json_path)
 
 
-def _tests(names: tuple[str, ...], peers: bool) -> tuple[str, ...]:
+def _tests(names: Sequence[str], peers: bool, only: Sequence[str]) -> tuple[str, ...]:
     from tests.benchmarks.drift.methods import PEERS
 
-    return tuple(name for name in names if peers or name not in PEERS)
+    chosen = [name for name in names if not only or any(text in name for text in only)]
+    if not chosen:
+        raise click.BadParameter(
+            f"no test has it in its name: {', '.join(names)}", param_hint="--only"
+        )
+    return tuple(name for name in chosen if peers or name not in PEERS)
 
 
 def _say(text: str) -> None:

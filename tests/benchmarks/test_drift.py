@@ -24,12 +24,12 @@ def bench(*words):
     return CliRunner().invoke(cli.main, ["bench", "drift", *map(str, words)])
 
 
-@pytest.mark.parametrize("test", [sketch.sketch_test, sketch.binned_test])
-def test_the_sketch_sees_a_change_and_has_a_level(test):
+@pytest.mark.parametrize("test", [sketch.sketch_test, sketch.binned_test, sketch.loop_test])
+def test_what_is_compared_with_sees_a_change_and_has_a_level(test):
     rng = np.random.default_rng(0)
-    draws = rng.normal(size=(60, 2, 400, 4))
-    assert test(draws[0, 0], draws[0, 1] + 0.5, 99) == pytest.approx(0.01)
-    quiet = np.array([test(x, y, 19, seed=i) for i, (x, y) in enumerate(draws)])
+    draws = rng.normal(size=(60, 2, 100, 4))
+    assert test(draws[0, 0], draws[0, 1] + 1, 99) == pytest.approx(0.01)
+    quiet = np.array([test(x, y, 19) for x, y in draws])
     assert 0.3 < quiet.mean() < 0.7
     assert quiet.min() > 0
 
@@ -101,11 +101,15 @@ def test_speed_has_a_row_for_every_test(monkeypatch):
 
     monkeypatch.setattr(speed, "timed", here)
     found = speed.run(
-        sizes=((200, 50),), large=((3_000, 4),), own=("everfit mmd_test", "sketch"), repeats=1
+        sizes=((200, 50),),
+        large=((3_000, 4),),
+        tests=("everfit mmd_test", "sketch", "plain loop", speed.BINNED, "alibi MMD"),
+        repeats=1,
     )
     by = {row["test"]: row for row in found}
     assert 0 < by["sketch"]["seconds"] < 30
     assert 0 < by["everfit mmd_test"]["share of limit"] < 2
+    assert by["plain loop"]["note"] == "scaled from 20 permutations"
     assert by["sketch, binned features"]["rows a side"] == 3_000
     assert by["alibi MMD"]["note"].startswith("not installed")
 
@@ -188,4 +192,7 @@ def test_the_commands_print_and_write(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())[0]["test"] == "KS, Bonferroni"
     assert bench("speed", "--up-to", 3).exit_code == 2
+    wrong = bench("level", "--only", "nothing like it")
+    assert wrong.exit_code == 2
+    assert "KS, Bonferroni" in wrong.output
     assert bench("levels").exit_code == 2

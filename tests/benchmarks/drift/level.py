@@ -12,7 +12,7 @@ from tests.benchmarks.peers import environment
 
 LEVELS = (0.05, 0.01, 0.001)
 TESTS = (*methods.OWN, *methods.TEXTBOOK, *methods.PEERS)
-CHUNK = 100
+CHUNK = 500
 
 
 def run(

@@ -37,6 +37,36 @@ def sketch_test(x: np.ndarray, y: np.ndarray, permutations: int, seed: int = 0) 
     return (1 + exceed) / (1 + permutations)
 
 
+def loop_test(
+    x: np.ndarray, y: np.ndarray, permutations: int, scales: tuple[float, ...] = (0.5, 1.0, 2.0)
+) -> float:
+    """p-value of the largest MMD² over the bandwidths, one permutation at a time, in NumPy float64.
+
+    As a plain implementation does it: every permutation gathers the permuted kernel anew.
+    """
+    pooled, m = np.concatenate([x, y]).astype(np.float64), len(x)
+    squares = (pooled**2).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares - 2 * pooled @ pooled.T, 0)
+    median = np.median(distances[np.triu_indices(len(pooled), 1)])
+    kernels = [np.exp(-distances / (2 * scale**2 * median)) for scale in scales]
+    for kernel in kernels:
+        np.fill_diagonal(kernel, 0.0)
+    rng = np.random.default_rng(0)
+
+    def statistic(order: np.ndarray) -> float:
+        values = []
+        for kernel in kernels:
+            mixed = kernel[np.ix_(order, order)]
+            n = len(order) - m
+            within = mixed[:m, :m].sum() / (m * (m - 1)) + mixed[m:, m:].sum() / (n * (n - 1))
+            values.append(within - 2 * mixed[:m, m:].mean())
+        return max(values)
+
+    observed = statistic(np.arange(len(pooled)))
+    exceed = sum(statistic(rng.permutation(len(pooled))) >= observed for _ in range(permutations))
+    return (1 + exceed) / (1 + permutations)
+
+
 def flops(m: int, n: int, columns: int, permutations: int) -> float:
     """Of the two products, kernel and permutations: 2 a multiply-add."""
     total = m + n

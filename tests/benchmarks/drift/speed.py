@@ -11,8 +11,10 @@ from tests.benchmarks.peers import environment
 
 SIZES = ((500, 1_000), (2_000, 1_000), (5_000, 100), (10_000, 1_000))  # rows a side, permutations
 LARGE = ((1_000_000, 10), (1_000_000, 50))  # rows a side, columns
-OWN = ("everfit shift_test", "everfit mmd_test", "sketch")
 PEERS = ("alibi MMD", "frouros MMD")
+BINNED = "sketch, binned features"
+LOOP, LOOPS, LOOP_ROWS = "plain loop", 20, 2_000  # its kernels are kept: not at every size
+TESTS = ("everfit shift_test", "everfit mmd_test", "sketch", BINNED, LOOP, *PEERS)
 PEER_SECONDS = 60.0  # a peer's one measurement; what would take longer is scaled
 
 
@@ -20,8 +22,7 @@ def run(
     *,
     sizes: Sequence[tuple[int, int]] = SIZES,
     large: Sequence[tuple[int, int]] = LARGE,
-    own: Sequence[str] = OWN,
-    peers: Sequence[str] = PEERS,
+    tests: Sequence[str] = TESTS,
     columns: int = 10,
     repeats: int = 3,
     threads: int = 1,
@@ -37,32 +38,35 @@ def run(
         limit = timed(
             "matrix product", rows=size, columns=columns, permutations=permutations, threads=threads
         ).get("gflops")
-        for test in own:
+        for test in tests:
+            if test == BINNED or (test == LOOP and size > LOOP_ROWS):
+                continue
             say(f"{test}, {size:,} rows a side")
-            found = timed(
-                test,
-                rows=size,
-                columns=columns,
-                permutations=permutations,
-                repeats=repeats if size <= 2_000 else 1,
-                threads=threads,
-            )
+            if test in PEERS:
+                found = _peer(test, size, columns, permutations)
+            else:
+                found = timed(
+                    test,
+                    rows=size,
+                    columns=columns,
+                    permutations=LOOPS if test == LOOP else permutations,
+                    repeats=repeats if size <= 2_000 and test != LOOP else 1,
+                    threads=threads,
+                )
+            if test == LOOP and "seconds" in found:
+                found["seconds"] *= permutations / LOOPS
+                found["note"] = f"scaled from {LOOPS} permutations"
             rows.append(_row(test, size, columns, permutations, found, limit))
-        for test in peers:
-            say(f"{test}, {size:,} rows a side")
-            rows.append(
-                _row(test, size, columns, permutations, _peer(test, size, columns, permutations))
-            )
-    rows += _linear(large, own, threads, say)
+    rows += _linear(large, tests, threads, say)
     return rows
 
 
 def _linear(
-    large: Sequence[tuple[int, int]], own: Sequence[str], threads: int, say: Callable[[str], None]
+    large: Sequence[tuple[int, int]], tests: Sequence[str], threads: int, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     for size, columns in large:
-        for test in ("everfit shift_test", "sketch, binned features"):
-            if test.startswith("everfit") and test not in own:
+        for test in ("everfit shift_test", BINNED):
+            if test not in tests:
                 continue
             say(f"{test}, {size:,} x {columns} rows a side")
             found = timed(test, rows=size, columns=columns, permutations=999, threads=threads)
@@ -88,7 +92,7 @@ def _row(
         "share of limit": None,
         "note": found.get("fault") or found.get("note") or found.get("route", ""),
     }
-    if limit and row["seconds"]:
+    if limit and row["seconds"] and test not in (LOOP, *PEERS):
         work = sketch.flops(size, size, columns, permutations)
         work *= found.get("kernels", 1) / 2 if test.startswith("everfit") else 1
         row["GFLOP/s"] = work / row["seconds"] / 1e9

@@ -70,6 +70,8 @@ def _call(job: dict[str, Any]) -> Callable[[Any, Any], Any]:
 
     if job["test"] == "sketch":
         return lambda x, y: sketch.sketch_test(x, y, permutations)
+    if job["test"] == "plain loop":
+        return lambda x, y: sketch.loop_test(x, y, permutations)
     return lambda x, y: sketch.binned_test(x, y, permutations)
 
 
