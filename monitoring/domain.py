@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.crossfit import Expansion, Floats, Refits
+from monitoring.domain_points import place
 from monitoring.errors import WindowFault
-from monitoring.pooled import place
 from monitoring.records import Kind, Signal
 
 if TYPE_CHECKING:

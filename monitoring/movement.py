@@ -59,7 +59,8 @@ def movements(
     Those with an adjusted p-value at or below `level`; level 1 gives every comparison that could
     be made. Cells are read as `monitoring.embedding` reads them: what is not a number in a number
     column is missing, 3 and 3.0 are one category. A number column of 2,000 rows costs about
-    0.2 ms, a category column about 2 ms. Raises WindowFault for columns that are not there and for a side without rows.
+    0.2 ms, a category column about 2 ms. Raises WindowFault for columns that are not there and for
+    a side without rows.
     """
     for side, frame in (("reference", reference), ("current", current)):
         absent = [name for name in columns if name not in frame]
