@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monitoring.mmd import MMDResult, mmd_test
+    from monitoring.shift import ShiftResult, shift_test
 
-__all__ = ["MMDResult", "mmd_test"]
+__all__ = ["MMDResult", "ShiftResult", "mmd_test", "shift_test"]
 
-_HOMES = {"MMDResult": "monitoring.mmd", "mmd_test": "monitoring.mmd"}
+_HOMES = {
+    "MMDResult": "monitoring.mmd",
+    "ShiftResult": "monitoring.shift",
+    "mmd_test": "monitoring.mmd",
+    "shift_test": "monitoring.shift",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import torch
 
 SCALES = (0.5, 1.0, 2.0)  # bandwidths, in units of the median distance between pooled rows
-_MEDIAN_ROWS = 500
+_MEDIAN_ROWS = 300
 
 
 def median_distance(points: NDArray[np.float32]) -> float:
-    """Median distance over pairs of at most 500 rows evenly spread along their order."""
+    """Median distance over pairs of at most 300 rows evenly spread along their order."""
     if len(points) > _MEDIAN_ROWS:
         points = points[np.linspace(0, len(points) - 1, _MEDIAN_ROWS).round().astype(int)]
     squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)

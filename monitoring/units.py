@@ -51,6 +51,15 @@ class Units:
         ones = int(self.first.sum())
         return min(ones, self.count - ones)
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(U,) rows of each unit."""
+        return np.bincount(self.unit, minlength=self.count)
+
+    def relabelled(self, kept: NDArray[np.int64]) -> Units:
+        """The same where of all pooled rows only `kept` (ascending) are left."""
+        return replace(self, order=np.searchsorted(kept, self.order))
+
     def arranged(self, along: NDArray[np.floating[Any]], m: int) -> Units:
         """The same for rows as they came, with nothing left of their order or of the sides'.
 

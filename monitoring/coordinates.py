@@ -1,0 +1,176 @@
+"""Mixed columns as coordinates of a like say, on terms that both samples set together.
+
+Every step looks at the pooled rows and never at which side a row came from, so a permutation of the
+sides leaves it as it is: tests on these coordinates keep their exact level even where a category
+has more levels than rows, or all of a column's new values are missing. (`monitoring.embedding` is
+fitted on the reference alone instead: right for showing where a window went, but rows on which it
+was fitted are not exchangeable with others.)
+
+- A number becomes its normal score, Φ⁻¹ of its rank: whatever its scale, tail or outliers, and the
+  same for every monotone transformation of it. A missing value stands at 0 and has an indicator of
+  its own; a column of two values is an indicator.
+- A category becomes an indicator per level, the rare ones together as one more, one for missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.embedding import numbers, texts
+from monitoring.errors import WindowFault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVELS = 32  # of a category, the most frequent
+_RARE = 5  # rows: levels with fewer are counted together
+_KNOTS = 4_096  # distinct values of a number that are told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Normal scores of one column: at `values` they are `scores`, linear between."""
+
+    name: str
+    values: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    gaps: bool  # whether any value is missing
+
+    @property
+    def indicator(self) -> bool:
+        return len(self.values) == 2
+
+    def names(self) -> list[str]:
+        own = [] if len(self.values) < 2 else [self.name]
+        return own + [f"{self.name} missing"] * self.gaps
+
+    def place(self, column: Any) -> list[NDArray[np.float64]]:
+        """One array (rows,) per coordinate."""
+        values = column if isinstance(column, np.ndarray) else numbers(column)
+        missing = np.isnan(values)
+        placed = []
+        if len(self.values) > 1:
+            scores = np.interp(values, self.values, self.scores)
+            placed.append(np.where(missing, 0.0, scores))
+        if self.gaps:
+            placed.append(missing.astype(np.float64))
+        return placed
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """Indicators of one column's levels; `others` when some levels are counted together."""
+
+    name: str
+    levels: tuple[str, ...]
+    others: bool
+    gaps: bool
+
+    indicator = True
+
+    def names(self) -> list[str]:
+        named = [f"{self.name} = {level!r}" for level in self.levels]
+        return named + [f"{self.name} rare"] * self.others + [f"{self.name} missing"] * self.gaps
+
+    def place(self, column: Any) -> list[NDArray[np.float64]]:
+        text = texts(column)
+        place = {level: code for code, level in enumerate(self.levels)}
+        codes = text.map(place).fillna(len(place)).to_numpy(dtype=np.int64, copy=True)
+        codes[text.isna().to_numpy()] = -1
+        placed = [(codes == code).astype(np.float64) for code in range(len(place) + self.others)]
+        return placed + [(codes == -1).astype(np.float64)] * self.gaps
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """How rows become points; made by `fit` on pooled rows, then never changed."""
+
+    columns: tuple[Number | Category, ...]
+    names: tuple[str, ...]  # (k,) of the coordinates
+    source: NDArray[np.int64]  # (k,) which column each belongs to
+    indicator: NDArray[np.bool_]  # (k,) whether it is 0 or 1
+
+    @classmethod
+    def fit(cls, pooled: Any, kinds: Mapping[str, str] | None = None) -> Coordinates:
+        """`pooled` is a frame, or a (rows, columns) float array.
+
+        `kinds` (name -> 'number' or 'category') is needed where a frame's own types do not say it;
+        numbers and bools are numbers, anything else a category. Raises WindowFault when no column
+        holds two different values; such columns alone are left out.
+        """
+        placed: list[Number | Category] = []
+        for name, column in _columns(pooled):
+            kind = (kinds or {}).get(name) or ("number" if _numeric(column) else "category")
+            fitted = _number(name, column) if kind == "number" else _category(name, column)
+            if fitted.names():
+                placed.append(fitted)
+        names = [n for c in placed for n in c.names()]
+        source = np.repeat(np.arange(len(placed)), [len(c.names()) for c in placed])
+        indicator = np.array(
+            [c.indicator or n.endswith(" missing") for c in placed for n in c.names()], dtype=bool
+        )
+        return cls(tuple(placed), tuple(names), source, indicator)
+
+    def transform(self, rows: Any) -> NDArray[np.float32]:
+        """Points (rows, k)."""
+        known = dict(_columns(rows))
+        placed = [values for c in self.columns for values in c.place(known[c.name])]
+        count = len(next(iter(known.values()))) if known else 0
+        if not placed:
+            return np.zeros((count, 0), np.float32)
+        return np.stack(placed, axis=1).astype(np.float32)
+
+
+def _columns(rows: Any) -> list[tuple[str, Any]]:
+    if hasattr(rows, "columns"):
+        names = [str(name) for name in rows.columns]
+        if len(set(names)) < len(names):
+            doubled = sorted({n for n in names if names.count(n) > 1})
+            raise WindowFault(f"columns {doubled} are there more than once: rename them")
+        return [(n, rows.iloc[:, i]) for i, n in enumerate(names)]
+    return [(str(i), rows[:, i]) for i in range(rows.shape[1])]
+
+
+def _numeric(column: Any) -> bool:
+    return isinstance(column, np.ndarray) or bool(
+        column.dtype.kind in "biuf" or str(column.dtype) in ("boolean", "Int64", "Float64")
+    )
+
+
+def _number(name: str, column: Any) -> Number:
+    from scipy.special import ndtri
+
+    values = column if isinstance(column, np.ndarray) else numbers(column)
+    missing = np.isnan(values)
+    known, counts = np.unique(values[~missing], return_counts=True)
+    known = np.clip(known, -1e300, 1e300)  # infinities are the largest values, not faults
+    if len(known) < 2:
+        return Number(name, known, np.zeros(len(known)), bool(missing.any()) and len(known) > 0)
+    if len(known) == 2:
+        scores = np.array([0.0, 1.0])
+    else:
+        middle = np.cumsum(counts) - counts / 2
+        scores = ndtri(middle / counts.sum())
+        if len(known) > _KNOTS:
+            kept = np.unique(np.linspace(0, len(known) - 1, _KNOTS).round().astype(int))
+            known, scores = known[kept], scores[kept]
+    return Number(name, known, scores, bool(missing.any()))
+
+
+def _category(name: str, column: pd.Series) -> Category:
+    import pandas as pd
+
+    text = texts(pd.Series(column))
+    counts = text.value_counts()
+    gaps = bool(text.isna().any())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    frequent = [str(v) for v, n in ordered if n >= _RARE][:LEVELS]
+    others = len(ordered) > len(frequent)
+    if len(frequent) + others < 2 and not gaps:
+        return Category(name, (), False, False)  # one value throughout
+    return Category(name, tuple(frequent), others, gaps)
