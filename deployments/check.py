@@ -53,7 +53,7 @@ def check(path: Path) -> Report:
     if train is not None:
         found += _train_faults(train, path, summary)
     if config is not None:
-        summary.append(_rest(config))
+        summary += _rest(config)
     return Report(path, tuple(found), () if found else tuple(summary))
 
 
@@ -221,6 +221,19 @@ def _count(kinds: list[str], one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _rest(config: Config) -> str:
+def _rest(config: Config) -> list[str]:
+    from monitoring.wording import short
+    from tasks.evidence import lengths
+
     thresholds = ", ".join(str(t) for t in config.monitor.thresholds) or "no thresholds"
-    return f"serves on {config.server_url}, checks at '{config.schedule.cron}', {thresholds}"
+    windows = " and ".join(short(length) for length in lengths(config))
+    fixed = config.policy.drift_p_value
+    level = (
+        f"{config.monitor.false_alarms:.3g} false alarms a year"
+        if fixed is None
+        else f"level {fixed:g} of each test"
+    )
+    return [
+        f"serves on {config.server_url}, checks at '{config.schedule.cron}', {thresholds}",
+        f"tests windows of {windows} for drift, {level}; rule set {config.policy.rule_set}",
+    ]

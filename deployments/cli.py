@@ -21,6 +21,7 @@ COMMANDS = (
     "retrain",
     "rollback",
     "status",
+    "explain",
     "ui",
     "bench",
 )

@@ -122,9 +122,12 @@ train:
 
 monitor:                    # what each check looks at
   window: 1d                # drift: predictions of so long
+  # longer_windows: [7d]    # tested too, since slow drift shows in no single day
+  # false_alarms: 0.01      # probability of any false drift alarm in a year of checks
   performance_window: 7d    # realised performance: those whose labels have come
   minimum_rows: {watched}         # fewer predictions than this say nothing
   minimum_labels: {watched}
+  # slices: []             # columns by whose values the performance is told as well
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
   # permutations: 999
@@ -132,17 +135,26 @@ monitor:                    # what each check looks at
   thresholds:               # below, above, or worse_by: than at the gate
     - {{metric: log_loss, worse_by: 0.02}}
     - {{metric: latency_p95_ms, above: 500}}
+    - {{metric: error_rate, above: 0.05}}  # of the requests to the server; alerts a person
     # - {{metric: accuracy, below: 0.9}}
 
 policy:                     # when a breach leads to a retrain
-  # drift_p_value: 0.001    # level of one drift test
+  rule_set: default         # or performance-first: drift alone does not retrain while the
+                            # performance, realised or estimated, is certainly within its thresholds
+  # drift_p_value:          # fixed level of one drift test; none: from monitor.false_alarms
   # drifted_share: 0.3      # share of drifted columns at which the report alarms
+  # minimum_effect: 0.05    # drift in which no column moved by so large a share of rows is watched
   # confirmations: 2        # so many of the last `memory` windows must show the breach
   # memory: 3
+  # confirmations_estimated: 1  # enough for drift when the estimated loss is beyond its threshold
   cooldown: 7d              # between two retrains; each refusal by the gate doubles it
+  # retrains_a_week: 2      # at most; null: no limit
   minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
   maximum_age: 60d          # retrain an older champion; null: never for its age
   label_silence: 7d         # alert when no label has come for so long; null: never
+  # missing_flood: 0.1      # so many more missing values in a column are a data fault: alert, and
+  # faults_hold_drift: true # hold back a retrain for drift until it is mended
+  # slices: watch           # or retrain, when one slice alone is beyond a threshold
 
 gate:                       # a challenger must beat the champion on rows that neither has seen
   rows: {gate_rows}               # the newest labelled rows, held back from training

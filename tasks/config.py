@@ -113,7 +113,11 @@ class Monitor(Section):
     """What each check looks at."""
 
     window: Duration = timedelta(days=1)  # drift: predictions of so long
+    longer_windows: list[Duration] = [timedelta(days=7)]  # tested too, for slow drift, where they
+    # are longer than `window`
+    false_alarms: float = Field(0.01, gt=0, lt=1)  # probability of any false drift alarm in a year
     performance_window: Duration = timedelta(days=7)  # realised performance: matured labels
+    slices: list[str] = []  # columns by whose values the performance is told as well
     minimum_rows: int = Field(200, ge=2)
     minimum_labels: int = Field(200, ge=2)
     reference_rows: int = Field(2_000, ge=50)
@@ -123,7 +127,15 @@ class Monitor(Section):
     thresholds: list[Threshold] = [
         Threshold("log_loss", worse_by=0.02),
         Threshold("latency_p95_ms", above=500.0),
+        Threshold("error_rate", above=0.05),
     ]
+
+    @field_validator("longer_windows")
+    @classmethod
+    def _some_time(cls, value: list[timedelta]) -> list[timedelta]:
+        if any(length <= timedelta(0) for length in value):
+            raise ValueError("a window is longer than nothing: write it as 7d")
+        return value
 
 
 class Serving(Section):
@@ -170,6 +182,16 @@ class Config(Section):
             raise ValueError(
                 f"gate.minimum_rows must not exceed gate.rows, got {self.gate.minimum_rows} of "
                 f"{self.gate.rows}: the gate would refuse every challenger, lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slices_are_columns(self) -> Config:
+        unknown = [name for name in self.monitor.slices if name not in self.data.columns]
+        if unknown:
+            raise ValueError(
+                f"monitor.slices names columns of data.columns, got {', '.join(unknown)}: correct "
+                "them there"
             )
         return self
 

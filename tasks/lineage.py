@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tasks.records import Tuned
 
 LINEAGE, REFERENCE, CONTROLLER = "lineage.json", "reference.parquet", "controller.json"
+PROOF = "proof.parquet"  # the gate's rows: inputs, label, and what the proven model said of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PROOF_ROWS = 5_000  # kept of the gate's rows
+
 
 @task(cache_policy=NO_CACHE)
 def fit(config: Config, snapshot: Snapshot, tuned: Tuned) -> Candidate:
@@ -102,6 +104,7 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
         minlength=len(classes),
     ) / max(snapshot.rows, 1)
     challenger = Predictor.load(candidate.bundle).predict_proba(columns)
+    _keep_proof(config, snapshot, holdout, challenger)
     incumbent = None
     if champion:
         bundle = registry.download(champion.version, config.folder / "serving")
@@ -124,6 +127,18 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
         },
     )
     return verdict, champion.version if champion else None
+
+
+def _keep_proof(
+    config: Config, snapshot: Snapshot, holdout: pd.DataFrame, proba: np.ndarray
+) -> None:
+    """Rows that the proven model has not learnt, with its answers: what later rows are held to."""
+    frame = holdout[list(config.data.columns)].assign(
+        label=holdout[config.data.target], proba=[row.tolist() for row in proba]
+    )
+    if len(frame) > PROOF_ROWS:
+        frame = frame.sample(PROOF_ROWS, random_state=config.train.seed).sort_index()
+    frame.to_parquet(snapshot.folder / lineage.PROOF)
 
 
 def _columns(config: Config, frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -151,7 +166,7 @@ def register(
     verdict, opponent = proof
     files = {
         name: folder / name
-        for name in (TRIALS, lineage.CONTROLLER, lineage.REFERENCE)
+        for name in (TRIALS, lineage.CONTROLLER, lineage.REFERENCE, lineage.PROOF)
         if (folder / name).exists()
     }
     files[lineage.LINEAGE] = lineage.write(

@@ -1,0 +1,144 @@
+"""What a check looks at, gathered from the store and the registry, and how the config says to."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tasks import lineage, places
+
+if TYPE_CHECKING:
+    from models.records import Release
+    from monitoring.measure import Evidence, Settings
+    from monitoring.policy_state import PolicyState
+    from monitoring.records import RequestCount, Signals, Window
+    from monitoring.schedule import ErrorBudget
+    from monitoring.telemetry import TelemetryStore
+    from tasks.config import Config
+
+_USUAL = timedelta(days=70)  # of counted requests, to know what is usual
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+class NoChampion(Exception):
+    """Nothing is served, so there is nothing to watch."""
+
+
+def champion_of(config: Config) -> Release:
+    champion = places.registry(config).champion()
+    if champion is None:
+        raise NoChampion(
+            f"{config.name} has no champion to watch: train the first one with `everfit train`"
+        )
+    return champion
+
+
+def reference_of(config: Config, champion: Release) -> pd.DataFrame:
+    """A sample of the rows that the champion has learnt."""
+    frame = _table(config, champion, lineage.REFERENCE)
+    if frame is None:
+        raise FileNotFoundError(
+            f"version {champion.version} of {config.name} has no {lineage.REFERENCE}: retrain once "
+            "with `everfit retrain`"
+        )
+    return frame
+
+
+def _table(config: Config, champion: Release, name: str) -> pd.DataFrame | None:
+    """A table that was registered with the version; None where it was not."""
+    path = places.registry(config).fetch_file(
+        champion.version, name, places.champion_folder(config)
+    )
+    return None if path is None else pd.read_parquet(path)
+
+
+def lengths(config: Config) -> tuple[timedelta, ...]:
+    """The windows that are tested for drift: the check's own, and the longer ones."""
+    own = config.monitor.window
+    return own, *sorted({length for length in config.monitor.longer_windows if length > own})
+
+
+def budget(config: Config) -> ErrorBudget:
+    """False alarms of a year, shared evenly between the lengths of window."""
+    from monitoring.schedule import ErrorBudget
+
+    every = lengths(config)
+    return ErrorBudget(config.monitor.false_alarms, shares=dict.fromkeys(every, 1 / len(every)))
+
+
+def spent(config: Config, state: PolicyState, signals: Signals, now: datetime) -> dict[str, Any]:
+    """The budget's record once this window's drift tests are paid for."""
+    from monitoring.measure import lengths_tested
+    from monitoring.schedule import Spent
+
+    if config.policy.drift_p_value is not None:  # a fixed level is on nobody's account
+        return dict(state.spent)
+    before = Spent.from_dict(state.spent)
+    due = budget(config).levels(before, now)
+    paid = [length for length in lengths_tested(signals) if length in due]
+    return budget(config).spend(before, now, paid).to_dict()
+
+
+def settings(config: Config, now: datetime) -> Settings:
+    """How the config says to measure, with what the error budget has left for `now`."""
+    from monitoring.measure import Settings
+    from monitoring.policy_state import PolicyState
+    from monitoring.schedule import Spent
+
+    monitor = config.monitor
+    with places.telemetry(config) as store:
+        state = PolicyState.from_dict(store.state(config.name) or {})
+    return Settings(
+        columns=dict(config.data.columns),
+        classes=tuple(config.data.classes),
+        thresholds=tuple(monitor.thresholds),
+        rules=config.policy,
+        levels=budget(config).levels(Spent.from_dict(state.spent), now),
+        confidence=monitor.confidence,
+        minimum_rows=monitor.minimum_rows,
+        minimum_labels=monitor.minimum_labels,
+        mmd_rows=monitor.mmd_rows,
+        permutations=monitor.permutations,
+        seed=config.train.seed,
+    )
+
+
+def evidence(config: Config, window: Window, now: datetime) -> Evidence:
+    """What the store and the registry know about the window and the champion at `now`."""
+    from monitoring.measure import Evidence
+
+    champion = champion_of(config)
+    made = lineage.read(config, champion)
+    matured_to = now - config.data.label_delay
+    with places.telemetry(config) as store:
+        return Evidence(
+            reference=reference_of(config, champion),
+            current=store.rows(window.start, window.end, as_of=now),
+            matured=store.rows(
+                matured_to - config.monitor.performance_window,
+                matured_to,
+                as_of=now,
+                version=champion.version,
+            ),
+            baseline=made.baseline,
+            new_labels=store.new_labels(after=made.trained_through or made.made, as_of=now),
+            trained_rows=made.rows,
+            last_label=store.last_label_arrival(as_of=now) or made.made,
+            longer={
+                length: store.rows(window.end - length, window.end, as_of=now)
+                for length in lengths(config)[1:]
+            },
+            proof=_table(config, champion, lineage.PROOF),
+            counts=store.counts_between(window.start, window.end) or None,
+            usual_counts=_usual_counts(store, window),
+        )
+
+
+def _usual_counts(store: TelemetryStore, window: Window) -> tuple[RequestCount, ...]:
+    whole_hours = all(
+        t.minute == t.second == t.microsecond == 0 for t in (window.start, window.end)
+    )
+    every = _HOUR if whole_hours else _MINUTE
+    return store.counts_between(window.start - _USUAL, window.start, every=every)
