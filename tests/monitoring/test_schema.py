@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import fisher_exact
 
+from monitoring.bursts import design_effect, worth
 from monitoring.errors import WindowFault
 from monitoring.exact import beyond, difference, holm, more, unseen
 from monitoring.records import Kind, to_dict
@@ -103,7 +104,7 @@ def test_the_interval_of_a_difference_covers_it():
 
 def test_the_level_holds_over_all_columns_and_kinds():
     """Gaps, heavy tails and rare values throughout: at level 0.05 at most 5 % of windows alarm."""
-    rng, alarms, repetitions = np.random.default_rng(11), 0, 300
+    rng, alarms, repetitions = np.random.default_rng(11), 0, 120
     columns = {f"n{i}": "number" for i in range(4)} | {f"c{i}": "category" for i in range(4)}
 
     def draw(n):
@@ -121,8 +122,8 @@ def test_the_level_holds_over_all_columns_and_kinds():
         reference, current = draw(300), draw(int(rng.choice([40, 150, 600])))
         found = signals(reference, current, columns, level=0.05, floor=0.0)
         alarms += bool(breached(found))
-    # binomial: 5 % of 300 is 15, and 25 would be 2.6 deviations more
-    assert alarms <= 25
+    # binomial: 5 % of 120 is 6, and this 2.5 deviations more
+    assert alarms <= 12
 
 
 @pytest.mark.parametrize(("reference_rows", "window"), [(500, 100), (500, 2_000), (2_000, 500)])
@@ -273,6 +274,68 @@ def test_an_increase_below_the_floor_is_no_alarm_however_sure():
     assert found["missing_values"].p_value < 1e-6
     assert found["missing_values"].breached is False
     assert breached(signals(rows(n), rows(n, seed=1, temp=gaps), floor=0.001)) == {"missing_values"}
+
+
+# -- rows that come in bursts -------------------------------------------------------------------
+
+
+def shared(spans: int, each: int, seed: int, share: float = 0.15) -> pd.DataFrame:
+    """Rows that share their span's weather: whole spans lack `temp`, or have it."""
+    rng = np.random.default_rng(seed)
+    frame = rows(spans * each, seed)
+    span = np.repeat(np.arange(spans), each)
+    frame["time"] = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(span, unit="h")
+    frame.loc[(rng.random(spans) < share)[span], "temp"] = np.nan
+    return frame
+
+
+def test_gaps_that_come_in_bursts_are_worth_their_bursts():
+    reference = shared(600, 1, 0).drop(columns=["time"])
+    aware = naive = 0
+    for seed in range(1, 101):
+        window = shared(24, 40, seed)
+        aware += signals(reference, window, level=0.01)["missing_values"].breached
+        naive += signals(reference, window.drop(columns=["time"]), level=0.01)[
+            "missing_values"
+        ].breached
+    assert naive >= 20  # 960 rows taken as independent
+    assert aware <= 4
+    # what more than bursts explain is seen all the same
+    assert signals(reference, shared(24, 40, 1, share=0.9))["missing_values"].breached is True
+
+
+def test_gaps_all_over_the_window_are_worth_all_its_rows():
+    window = rows(100, seed=1).assign(time=pd.date_range("2024-01-01", periods=100, freq="min"))
+    window.loc[np.random.default_rng(2).random(100) < 0.6, "temp"] = np.nan
+    found = signals(rows(500), window, level=1e-5)
+    assert breached(found) == {"missing_values"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "name"),
+    [("carrier", "ZZ", "new_categories"), ("visib", 50.0, "out_of_range")],
+)
+def test_one_burst_of_news_is_one_event(column, value, name):
+    window = rows(480, seed=1)
+    window["time"] = pd.date_range("2024-01-01", periods=480, freq="min")
+    burst, spread = window.copy(), window.copy()
+    burst.loc[100:118, column] = value
+    spread.loc[::25, column] = value
+    assert breached(signals(rows(1_000), burst)) == set()
+    assert breached(signals(rows(1_000), burst.drop(columns=["time"]))) == {name}
+    assert breached(signals(rows(1_000), spread)) == {name}
+
+
+def test_the_design_effect_is_one_for_independent_rows_and_a_block_for_equal_ones():
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(24), 40)
+    loose = np.mean([design_effect(rng.random(960) < 0.2, blocks) for _ in range(50)])
+    assert 1 <= loose < 1.3
+    assert design_effect(np.repeat(rng.random(24) < 0.4, 40), blocks) == pytest.approx(40)
+    assert design_effect(np.zeros(960, dtype=bool), blocks) == 1
+    assert design_effect(rng.random(960) < 0.2, np.zeros(960, dtype=np.int64)) == 1
+    assert worth(9, 960, 40, up=False) == (0, 24)
+    assert worth(9, 960, 40, up=True) == (1, 24)
 
 
 # -- what cannot be said ------------------------------------------------------------------------

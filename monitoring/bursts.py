@@ -1,0 +1,56 @@
+"""Rows that come in bursts are worth fewer than they are: blocks in time and design effects."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_BLOCKS = 24  # of a window: hours of a day
+
+
+def blocks_in_time(times: ArrayLike, blocks: int = _BLOCKS) -> NDArray[np.int64]:
+    """Ids of `blocks` spans of about equally many rows, in order of time; equal times go together.
+
+    >>> blocks_in_time([30, 10, 10, 20], blocks=2).tolist()
+    [1, 0, 0, 1]
+    """
+    order = np.unique(np.asarray(times), return_inverse=True)[1].ravel()
+    counts = np.bincount(order) if len(order) else np.zeros(0, dtype=np.int64)
+    before = np.cumsum(counts) - counts
+    return np.asarray(before[order] * blocks // max(len(order), 1), dtype=np.int64)
+
+
+def design_effect(flags: NDArray[np.bool_], blocks: NDArray[np.int64]) -> float:
+    """By how much blocks make the variance of a share larger than independent rows would; >= 1.
+
+    1 + (m - 1) rho with m the mean size of a row's block (Kish 1965) and rho the intraclass
+    correlation by analysis of variance (Fisher 1925), at least 0. 1 where nothing varies, or where
+    there are too few blocks to tell.
+
+    >>> design_effect(np.repeat([True, False, True, False, False], 9), np.repeat(range(5), 9))
+    9.0
+    """
+    sizes = np.bincount(blocks)
+    sums = np.bincount(blocks, weights=flags)
+    sizes, sums = sizes[sizes > 0].astype(float), sums[sizes > 0]
+    n, k = float(sizes.sum()), len(sizes)
+    share = sums.sum() / n if n else 0.0
+    if k < 5 or n == k or not 0 < share < 1:
+        return 1.0
+    own = sums / sizes
+    between = float((sizes * (own - share) ** 2).sum()) / (k - 1)
+    within = float((sizes * own * (1 - own)).sum()) / (n - k)
+    usual = (n - (sizes**2).sum() / n) / (k - 1)
+    spread = between + (usual - 1) * within
+    rho = min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 0.0
+    return max(1.0, 1 + (float((sizes**2).sum()) / n - 1) * rho)
+
+
+def worth(count: int, rows: int, effect: float, *, up: bool) -> tuple[int, int]:
+    """`count` of `rows` as so many of independent rows (Rao and Scott 1992), rounded up or down."""
+    share, number = count / rows, max(1, round(rows / effect))
+    exact = share * number
+    found = math.ceil(exact - 1e-9) if up else math.floor(exact + 1e-9)
+    return found, number
