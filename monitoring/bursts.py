@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from monitoring.errors import WindowFault
+
 _BLOCKS = 24  # of a window: hours of a day
 
 
@@ -20,6 +22,17 @@ def blocks_in_time(times: ArrayLike, blocks: int = _BLOCKS) -> NDArray[np.int64]
     counts = np.bincount(order) if len(order) else np.zeros(0, dtype=np.int64)
     before = np.cumsum(counts) - counts
     return np.asarray(before[order] * blocks // max(len(order), 1), dtype=np.int64)
+
+
+def spans_of(times: ArrayLike, read: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Blocks in time of the rows that were `read`. Raises WindowFault for another length."""
+    given = np.asarray(times)
+    if given.shape != read.shape:
+        raise WindowFault(
+            f"`times` has one time for each of the {len(read)} rows, got {given.shape}: give both "
+            "from one frame"
+        )
+    return blocks_in_time(given[read])
 
 
 def design_effect(flags: NDArray[np.bool_], blocks: NDArray[np.int64]) -> float:

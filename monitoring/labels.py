@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from monitoring.bursts import design_effect, spans_of, worth
 from monitoring.errors import WindowFault
-from monitoring.estimates import quantile_bounds, wilson
+from monitoring.estimates import Interval, quantile_bounds, wilson
 from monitoring.exact import difference, holm, moved, percent
 from monitoring.performance import class_codes, label_signal
 from monitoring.records import Kind, Signal, Value
@@ -111,6 +113,7 @@ def prior_signal(
     confidence: float = 0.95,
     minimum_labels: int = 100,
     floor: float = 0.0,
+    times: ArrayLike | None = None,
 ) -> Signal:
     """Label shift, 'label_prior': do the classes come true as often as in the reference?
 
@@ -122,9 +125,15 @@ def prior_signal(
     classes. Breached when the corrected p-value is at or below `level` and the change at least
     `floor`. `detail["classes"]` has each share before and now, `detail["distance"]` the total
     variation distance, in [0, 1].
+
+    Rows of one afternoon share its weather: with `times`, one for each of `matured`, the window is
+    cut into spans of time, and each share is tested on as many rows as these are worth
+    (`monitoring.bursts.design_effect`; Rao and Scott 1992). Raises WindowFault when `times` has
+    another length.
     """
-    old, lost_old = _codes(reference, classes)
-    new, lost_new = _codes(matured, classes)
+    old, _, lost_old = _codes(reference, classes)
+    new, read, lost_new = _codes(matured, classes)
+    spans = None if times is None else spans_of(times, read)
     threshold = f"p <= {level:g}"
     for side, codes in (("matured", new), ("reference", old)):
         if len(codes) < max(minimum_labels, 1):
@@ -140,9 +149,18 @@ def prior_signal(
     k = len(classes)
     before, now = (np.bincount(codes, minlength=k).tolist() for codes in (old, new))
     tested = [1] if k == 2 else list(range(k))
-    p_values = holm([moved(before[c], len(old), now[c], len(new)) for c in tested])
+    effects = {c: 1.0 if spans is None else design_effect(new == c, spans) for c in tested}
     each = 1 - (1 - confidence) / len(tested)
-    found = {c: difference(before[c], len(old), now[c], len(new), each) for c in tested}
+    found, raw = {}, []
+    for c in tested:
+        # towards the reference, so that rounding makes no change larger
+        up = now[c] / len(new) < before[c] / len(old)
+        worth_now, worth_rows = worth(now[c], len(new), effects[c], up=up)
+        raw.append(moved(before[c], len(old), worth_now, worth_rows))
+        narrow = difference(before[c], len(old), now[c], len(new), each)
+        wide = difference(before[c], len(old), worth_now, worth_rows, each)
+        found[c] = Interval(narrow.value, *_outer(narrow, wide)) if effects[c] > 1 else narrow
+    p_values = holm(raw)
     most = max(tested, key=lambda c: abs(found[c].value))
     p_value = float(p_values.min())
     shares = [
@@ -174,13 +192,27 @@ def prior_signal(
             "distance": sum(abs(s["now"] - s["before"]) for s in shares) / 2,
             "reference_rows": len(old),
             "level": level,
+            "design_effect": max(effects.values()),
             "set_aside": lost_old + lost_new,
         },
     )
 
 
-def _codes(labels: Iterable[Value], classes: Sequence[Value]) -> tuple[list[int], int]:
-    known = [label for label in labels if label is not None and label == label]  # noqa: PLR0124
-    found = class_codes(known, classes)
-    codes = [code for code in found if code is not None]
-    return codes, len(found) - len(codes)
+def _outer(a: Interval, b: Interval) -> tuple[float, float]:
+    """Bounds that hold both intervals."""
+    lows = [x.low for x in (a, b) if x.low is not None]
+    highs = [x.high for x in (a, b) if x.high is not None]
+    return min(lows), max(highs)
+
+
+def _codes(
+    labels: Iterable[Value], classes: Sequence[Value]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
+    """Codes of the labels that could be read, which of all of them these are, and how many are
+    there but are no class."""
+    given = list(labels)
+    missing = np.array([x is None or x != x for x in given], dtype=bool)  # noqa: PLR0124
+    found = class_codes(given, classes)
+    read = np.array([code is not None for code in found], dtype=bool) & ~missing
+    codes = [code for code, kept in zip(found, read.tolist(), strict=True) if kept]
+    return np.array(codes, dtype=np.int64), read, int((~read & ~missing).sum())

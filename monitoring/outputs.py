@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from monitoring.bursts import design_effect, spans_of, worth
 from monitoring.errors import WindowFault
 from monitoring.exact import difference, holm, moved, percent
 from monitoring.records import Kind, Signal, Value
@@ -24,6 +25,7 @@ def prediction_signal(
     level: float = 0.001,
     minimum_rows: int = 100,
     floor: float = 0.0,
+    times: ArrayLike | None = None,
 ) -> Signal:
     """Drift of the predictions, Kind.PREDICTIONS, named 'predictions'.
 
@@ -39,8 +41,9 @@ def prediction_signal(
     at least `floor`; `detail["classes"]` has the shares before and now. Raises WindowFault when a
     side does not have one column per class.
     """
-    old, lost_old = _read(reference_proba, len(classes), "the reference's")
-    new, lost_new = _read(current_proba, len(classes), "the current")
+    old, kept_old = _read(reference_proba, len(classes), "the reference's")
+    new, kept_new = _read(current_proba, len(classes), "the current")
+    spans = None if times is None else spans_of(times, kept_new)
     threshold = f"p <= {level:g}"
     for side, rows in (("current", new), ("reference", old)):
         if len(rows) < max(minimum_rows, 2):
@@ -54,9 +57,17 @@ def prediction_signal(
     likeliest = old.argmax(axis=1), new.argmax(axis=1)
     for code in codes:
         before, now = (int((side == code).sum()) for side in likeliest)
-        distance, p_score = _kolmogorov(old[:, code], new[:, code])
+        effect, score_effect = 1.0, 1.0
+        if spans is not None:
+            effect = design_effect(likeliest[1] == code, spans)
+            cuts = np.quantile(old[:, code], np.arange(1, 10) / 10)
+            score_effect = float(
+                np.mean([design_effect(new[:, code] <= cut, spans) for cut in cuts])
+            )
+        distance, p_score = _kolmogorov(old[:, code], new[:, code], score_effect)
         share = difference(before, len(old), now, len(new))
-        p_values += [moved(before, len(old), now, len(new)), p_score]
+        up = share.value < 0  # towards the reference, so that rounding makes no change larger
+        p_values += [moved(before, len(old), *worth(now, len(new), effect, up=up)), p_score]
         found.append(
             {
                 "class": classes[code],
@@ -67,6 +78,7 @@ def prediction_signal(
                 "mean_before": float(old[:, code].mean()),
                 "mean_now": float(new[:, code].mean()),
                 "distance": distance,
+                "design_effect": max(effect, score_effect),
             }
         )
     adjusted = holm(p_values).reshape(-1, 2)
@@ -90,7 +102,7 @@ def prediction_signal(
             "reference_rows": len(old),
             "level": level,
             "tests": len(p_values),
-            "set_aside": lost_old + lost_new,
+            "set_aside": int((~kept_old).sum() + (~kept_new).sum()),
         },
     )
 
@@ -106,16 +118,24 @@ def _say(entry: dict[str, Any]) -> str:
     )
 
 
-def _kolmogorov(old: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[float, float]:
-    from scipy.stats import ks_2samp
+def _kolmogorov(
+    old: NDArray[np.float64], new: NDArray[np.float64], effect: float
+) -> tuple[float, float]:
+    from scipy.stats import ks_2samp, kstwo
 
     with warnings.catch_warnings():  # where the exact p-value does not come about, the other does
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation", RuntimeWarning)
         found = ks_2samp(old, new)
-    return float(found.statistic), float(found.pvalue)
+    if effect <= 1:
+        return float(found.statistic), float(found.pvalue)
+    rows = max(1.0, len(new) / effect)
+    harmonic = max(1, int(len(old) * rows / (len(old) + rows)))  # as scipy's asymptotic p-value
+    return float(found.statistic), float(kstwo.sf(found.statistic, harmonic))
 
 
-def _read(proba: ArrayLike, classes: int, side: str) -> tuple[NDArray[np.float64], int]:
+def _read(
+    proba: ArrayLike, classes: int, side: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     try:
         rows = np.asarray(proba, dtype=np.float64)
     except (TypeError, ValueError):
@@ -128,4 +148,4 @@ def _read(proba: ArrayLike, classes: int, side: str) -> tuple[NDArray[np.float64
             "give them as (rows, classes)"
         )
     read = np.isfinite(rows).all(axis=1)
-    return rows[read], int((~read).sum())
+    return rows[read], np.asarray(read)

@@ -134,6 +134,26 @@ def test_labels_are_read_by_value_or_text_and_others_set_aside():
     assert found.detail["set_aside"] == 60
 
 
+def test_labels_that_come_in_bursts_are_worth_their_bursts():
+    """Some hours everything is late; the reference is of many hours."""
+    rng = np.random.default_rng(5)
+    aware = naive = 0
+    for _ in range(100):
+        old = (rng.random(1_000) < 0.2).astype(int).tolist()
+        new = np.repeat(rng.random(24) < 0.2, 40).astype(int).tolist()
+        times = np.repeat(np.arange(24), 40)
+        found = prior_signal(old, new, (0, 1), level=0.01, times=times)
+        aware += found.breached
+        naive += prior_signal(old, new, (0, 1), level=0.01).breached
+        assert found.low <= found.value <= found.high
+    assert naive >= 30
+    assert aware <= 4
+    late = (rng.random(960) < 0.5).astype(int)
+    assert prior_signal(old, late, (0, 1), level=1e-5, times=times).breached is True
+    with pytest.raises(WindowFault, match="from one frame"):
+        prior_signal(old, late, (0, 1), times=times[1:])
+
+
 def test_few_labels_on_either_side_are_an_answer_of_their_own():
     for old, new in (([0] * 5, [1] * 500), ([0, 1] * 500, [1] * 5), ([], [])):
         found = prior_signal(old, new, (0, 1))

@@ -119,7 +119,7 @@ def test_a_sunday_is_compared_with_sundays_once_there_are_enough():
     assert found.detail["compared_with"] == "weeks"
     assert found.breached is False
     assert found.value == pytest.approx(1, abs=0.1)
-    # with three weeks of days the quiet tenth is a weekend's, and so less than half of usual is no alarm
+    # among three weeks of days the quiet tenth is a weekend's, so that a quiet Sunday is none
     short = traffic(sunday - 20 * DAY, sunday, 200, day_off=0.3)
     found = measured(counts, short, limit, **window)["throughput"]
     assert found.detail["compared_with"] == "days"
@@ -191,6 +191,31 @@ def test_a_model_that_became_unsure_alarms_though_it_names_the_same_classes():
     assert entry["share_p_value"] > 0.05
     assert entry["score_p_value"] < 1e-6
     assert prediction_signal(reference, unsure, (0, 1), floor=0.5).breached is False
+
+
+def test_answers_that_come_in_bursts_are_worth_their_bursts():
+    """Each hour leans its own way; the reference is of many hours."""
+    rng = np.random.default_rng(5)
+
+    def leaning(spans, each):
+        scores = np.repeat(rng.normal(0, 1, spans), each) + rng.normal(0, 0.5, spans * each)
+        p = 1 / (1 + np.exp(-scores))
+        return np.column_stack([1 - p, p])
+
+    aware = naive = 0
+    for _ in range(60):
+        reference, window = leaning(1_000, 1), leaning(24, 40)
+        times = np.repeat(np.arange(24), 40)
+        aware += prediction_signal(reference, window, (0, 1), level=0.01, times=times).breached
+        naive += prediction_signal(reference, window, (0, 1), level=0.01).breached
+    assert naive >= 20
+    assert aware <= 4
+    # answers that lean elsewhere in every hour are seen all the same
+    moved = proba(960, seed=1, tilt=1.0)
+    found = prediction_signal(proba(1_000), moved, (0, 1), level=1e-5, times=times)
+    assert found.breached is True
+    with pytest.raises(WindowFault, match="from one frame"):
+        prediction_signal(reference, window, (0, 1), times=times[1:])
 
 
 def test_few_rows_odd_rows_and_constant_answers():
