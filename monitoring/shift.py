@@ -10,8 +10,8 @@ indicators of the columns (`monitoring.coordinates`), all computed for a labelin
 - the MMD over three bandwidths, each in units of its own deviation under permutation.
 
 Each is put on the scale of a p-value by a closed-form tail (`monitoring.tails`), and the labeling's
-evidence is the weighted sum of their inverses: the harmonic mean (Good 1958; Wilson, PNAS 116,
-2019), which loses less to the best of them than the smallest p-value does where several agree. The
+evidence is their weighted mean of order -3/4, near the harmonic one (Vovk and Wang, Biometrika 107,
+2020), which loses less to the best of them than the smallest p-value does where several agree. The
 observed labeling's evidence is ranked among permuted labelings', so the level is exact whatever the
 tails are worth: p = (1 + b) / (1 + B), or Besag and Clifford's sequential p-value.
 
