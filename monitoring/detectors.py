@@ -1,0 +1,310 @@
+"""Each detector on the evidence, guarded: one function per kind of signal."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.evidence import LATENCY, LEVEL, Evidence, Settings, guarded, level_of
+from monitoring.records import Kind, Signal, Window
+from monitoring.wording import short
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+
+_TOLD = 20  # sentences on what moved
+
+
+def drift(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    settings: Settings,
+    length: timedelta,
+    suffix: str = "",
+) -> tuple[Signal, ...]:
+    """The two witnesses of drift: all columns together, and each by itself.
+
+    `length` is the window's, and `suffix` is added to the names: 'mmd@7d'.
+    """
+    from monitoring.drift import mmd_signal
+    from monitoring.effects import distances
+    from monitoring.reports import drift_report
+
+    columns, level = dict(settings.columns), level_of(settings, length)
+
+    def together() -> Signal:
+        if level is None:
+            reason = f"it was tested less than an eighth of {short(length)} ago"
+            return Signal("mmd", Kind.DRIFT, None, rows=len(current), reason=reason)
+        found = mmd_signal(
+            reference,
+            current,
+            columns,
+            p_value=level,
+            permutations=settings.permutations,
+            rows=settings.mmd_rows,
+            seed=settings.seed,
+            minimum_rows=settings.minimum_rows,
+        )
+        paid = {"level": level, "window_seconds": length.total_seconds()}
+        return replace(found, detail={**found.detail, **paid})
+
+    def apart() -> Signal:
+        found = drift_report(
+            reference,
+            current,
+            columns,
+            share=settings.rules.drifted_share,
+            minimum_rows=settings.minimum_rows,
+        )
+        if found.breached is None:
+            return found
+        moved = distances(reference, current, columns)
+        detail = {"effect": max(moved.values(), default=0.0), "distances": moved}
+        return replace(found, detail={**found.detail, **detail})
+
+    both = (*guarded("mmd", Kind.DRIFT, together), *guarded("evidently", Kind.DRIFT, apart))
+    return tuple(replace(s, name=s.name + suffix) for s in both)
+
+
+def domain(
+    reference: pd.DataFrame, current: pd.DataFrame, settings: Settings, length: timedelta
+) -> tuple[Signal, ...]:
+    """Whether a classifier can tell the window's rows from the reference's, and by what."""
+    from monitoring.domain import domain_signal
+
+    return guarded(
+        "domain_classifier",
+        Kind.DRIFT,
+        lambda: domain_signal(
+            reference,
+            current,
+            dict(settings.columns),
+            p_value=max(level_of(settings, length) or LEVEL, LEVEL),
+            rows=settings.mmd_rows,
+            seed=settings.seed,
+            minimum_rows=settings.minimum_rows,
+        ),
+    )
+
+
+def moved(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
+    """What moved and how, a sentence each, the farthest first; nothing where it cannot be said."""
+    from monitoring.movement import movements
+
+    try:
+        found = movements(reference, current, dict(settings.columns))
+    except Exception:
+        _log.exception("what moved could not be said")
+        return ()
+    return tuple(m.sentence for m in found[:_TOLD])
+
+
+def schema(evidence: Evidence, settings: Settings, length: timedelta) -> tuple[Signal, ...]:
+    from monitoring.schema import schema_signals
+
+    return guarded(
+        "schema",
+        Kind.SCHEMA,
+        lambda: schema_signals(
+            evidence.reference,
+            evidence.current,
+            dict(settings.columns),
+            level=level_of(settings, length) or LEVEL,
+            minimum_rows=min(settings.minimum_rows, 20),
+        ),
+    )
+
+
+def predictions(evidence: Evidence, settings: Settings, length: timedelta) -> tuple[Signal, ...]:
+    from monitoring.outputs import prediction_signal
+
+    if evidence.proof is None:
+        return ()
+    proof, classes = evidence.proof, len(settings.classes)
+    return guarded(
+        "predictions",
+        Kind.PREDICTIONS,
+        lambda: prediction_signal(
+            _probabilities(proof, classes),
+            _probabilities(evidence.current, classes),
+            settings.classes,
+            level=level_of(settings, length) or LEVEL,
+            minimum_rows=settings.minimum_rows,
+        ),
+    )
+
+
+def _probabilities(frame: pd.DataFrame, classes: int) -> NDArray[np.float64]:
+    """The answers as (rows, classes); a row without as many probabilities is NaN."""
+    rows = frame["proba"].tolist() if "proba" in frame else []
+    nothing = np.full(classes, np.nan)
+    fit = [row if row is not None and np.size(row) == classes else nothing for row in rows]
+    return np.asarray(fit, dtype=np.float64).reshape(-1, classes)
+
+
+def performance(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    from monitoring.performance import performance_signals
+
+    return guarded(
+        "performance",
+        Kind.PERFORMANCE,
+        lambda: performance_signals(
+            evidence.matured,
+            tuple(settings.classes),
+            tuple(t for t in settings.thresholds if t.metric != LATENCY),
+            evidence.baseline,
+            confidence=settings.confidence,
+            minimum_labels=settings.minimum_labels,
+            seed=settings.seed,
+        ),
+    )
+
+
+def slices(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    """Realised performance by the values of some columns."""
+    from monitoring.slices import slice_signals
+
+    if not settings.slices and not settings.slice_thresholds:
+        return ()
+    frame = evidence.reference if evidence.proof is None else evidence.proof
+    return guarded(
+        "performance[slices]",
+        Kind.PERFORMANCE,
+        lambda: slice_signals(
+            evidence.matured,
+            frame,
+            dict(settings.columns),
+            settings.slices,
+            settings.classes,
+            settings.slice_thresholds,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        ),
+    )
+
+
+def estimates(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    """Performance without labels, and whether earlier estimates were right."""
+    from monitoring.unlabelled import estimate_signals, track_record
+
+    proof = evidence.proof
+    if proof is None or not settings.estimate:
+        return ()
+    found = guarded(
+        "estimated_performance",
+        Kind.ESTIMATE,
+        lambda: estimate_signals(
+            proof,
+            evidence.current,
+            dict(settings.columns),
+            settings.classes,
+            settings.thresholds,
+            evidence.baseline,
+            confidence=settings.confidence,
+            seed=settings.seed,
+            minimum_rows=settings.minimum_rows,
+        ),
+    )
+    record = guarded(
+        "estimate_error",
+        Kind.ESTIMATE,
+        lambda: track_record(
+            {window: said for window, (said, _) in evidence.earlier.items()},
+            {window: was for window, (_, was) in evidence.earlier.items()},
+            confidence=settings.confidence,
+        ),
+    )
+    return *found, *record
+
+
+def latency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    from monitoring.latency import latency_signals
+
+    def detector() -> tuple[Signal, ...]:
+        frame = evidence.current
+        known = frame["latency_ms"] if "latency_ms" in frame else np.empty(0)
+        return latency_signals(
+            np.asarray(known, dtype=np.float64),
+            tuple(t for t in settings.thresholds if t.metric == LATENCY),
+            confidence=settings.confidence,
+        )
+
+    return guarded(LATENCY, Kind.LATENCY, detector)
+
+
+def service(window: Window, evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    from monitoring.service import service_signals
+
+    counts = evidence.counts
+    if counts is None:
+        return ()
+    return guarded(
+        "service",
+        Kind.SERVICE,
+        lambda: service_signals(
+            counts,
+            evidence.usual_counts,
+            settings.thresholds,
+            start=window.start,
+            end=window.end,
+            confidence=settings.confidence,
+        ),
+    )
+
+
+def labels(
+    window: Window, evidence: Evidence, settings: Settings, now: datetime
+) -> tuple[Signal, ...]:
+    from monitoring.labels import delay_signal, prior_signal
+    from monitoring.performance import label_signal
+
+    proof, delay = evidence.proof, settings.label_delay
+    said = guarded(
+        "labels",
+        Kind.LABELS,
+        lambda: label_signal(
+            window.coverage,
+            new_labels=evidence.new_labels,
+            trained_rows=evidence.trained_rows,
+            last_arrival=evidence.last_label,
+            now=now,
+            rules=settings.rules,
+            rows=window.rows,
+            thresholds=settings.thresholds,
+            confidence=settings.confidence,
+        ),
+    )
+    if "label_arrived" in evidence.matured and delay:
+        said += guarded(
+            "label_delay_hours",
+            Kind.LABELS,
+            lambda: delay_signal(
+                evidence.matured,
+                now,
+                2 * delay,
+                label_delay=delay,
+                confidence=settings.confidence,
+            ),
+        )
+    if proof is not None and "label" in evidence.matured:
+        said += guarded(
+            "label_prior",
+            Kind.LABELS,
+            lambda: prior_signal(
+                proof["label"],
+                evidence.matured["label"],
+                settings.classes,
+                level=level_of(settings, window.end - window.start) or LEVEL,
+                confidence=settings.confidence,
+                minimum_labels=settings.minimum_labels,
+            ),
+        )
+    return said
