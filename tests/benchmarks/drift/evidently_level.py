@@ -5,6 +5,10 @@ distribution for each repetition. Evidently picks its tests by the size of the r
 1,000 rows on it takes a distance with a fixed threshold, which small windows exceed by chance.
 
     python -m tests.benchmarks.drift.evidently_level
+
+Gaussian columns, evidently 0.7.23, ours at level 0.01 in 2,000 repetitions: any column at all is
+called drifted in 1.1, 0.7 and 0.9 % of windows of 60, 200 and 500 rows, by Evidently's defaults in
+100, 99 and 36 %; drift of the window is said in 0, 0 and 0 %, by the defaults in 100, 22 and 0 %.
 """
 
 from __future__ import annotations
