@@ -35,30 +35,53 @@ def spans_of(times: ArrayLike, read: NDArray[np.bool_]) -> NDArray[np.int64]:
     return blocks_in_time(given[read])
 
 
+def periods_like(times: ArrayLike, window: ArrayLike) -> NDArray[np.int64] | None:
+    """Ids of the periods of `times` that are as long as `window` is; None where time says nothing.
+
+    Both are numbers of one unit, NaN where unknown.
+
+    >>> periods_like([0, 5, 10, 15, 20], window=[100, 110]).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    given, span = np.asarray(times), np.asarray(window)
+    length = span.max() - span.min() if len(given) and len(span) else 0.0
+    if not length > 0 or np.isnan(given).any():  # a length of NaN is not positive either
+        return None
+    return np.asarray((given - given.min()) // length, dtype=np.int64)
+
+
+def intraclass(flags: NDArray[np.bool_], blocks: NDArray[np.int64]) -> float:
+    """How alike the rows of a block are, in [0, 1]: Fisher's (1925) correlation by analysis of
+    variance, 0 where nothing varies or where there are fewer than five blocks."""
+    sizes = np.bincount(blocks).astype(float)
+    sums = np.bincount(blocks, weights=flags)[sizes > 0]
+    sizes = sizes[sizes > 0]
+    n, k = float(sizes.sum()), len(sizes)
+    share = float(sums.sum()) / n if n else 0.0
+    if k < 5 or n == k or not 0 < share < 1:
+        return 0.0
+    own = sums / sizes
+    between = float((sizes * (own - share) ** 2).sum()) / (k - 1)
+    within = float((sizes * own * (1 - own)).sum()) / (n - k)
+    usual = (n - float((sizes**2).sum()) / n) / (k - 1)
+    spread = between + (usual - 1) * within
+    return min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 0.0
+
+
 def design_effect(flags: NDArray[np.bool_], blocks: NDArray[np.int64]) -> float:
     """By how much blocks make the variance of a share larger than independent rows would; >= 1.
 
-    1 + (m - 1) rho with m the mean size of a row's block (Kish 1965) and rho the intraclass
-    correlation by analysis of variance (Fisher 1925), at least 0. 1 where nothing varies, or where
-    there are too few blocks to tell.
+    1 + (m - 1) rho, with m the mean size of a row's block and rho the intraclass correlation (Kish
+    1965).
 
     >>> design_effect(np.repeat([True, False, True, False, False], 9), np.repeat(range(5), 9))
     9.0
     """
-    sizes = np.bincount(blocks)
-    sums = np.bincount(blocks, weights=flags)
-    sizes, sums = sizes[sizes > 0].astype(float), sums[sizes > 0]
-    n, k = float(sizes.sum()), len(sizes)
-    share = sums.sum() / n if n else 0.0
-    if k < 5 or n == k or not 0 < share < 1:
+    sizes = np.bincount(blocks).astype(float)
+    if not len(sizes):
         return 1.0
-    own = sums / sizes
-    between = float((sizes * (own - share) ** 2).sum()) / (k - 1)
-    within = float((sizes * own * (1 - own)).sum()) / (n - k)
-    usual = (n - (sizes**2).sum() / n) / (k - 1)
-    spread = between + (usual - 1) * within
-    rho = min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 0.0
-    return max(1.0, 1 + (float((sizes**2).sum()) / n - 1) * rho)
+    mean = float((sizes**2).sum() / sizes.sum())
+    return max(1.0, 1 + (mean - 1) * intraclass(flags, blocks))
 
 
 def worth(count: int, rows: int, effect: float, *, up: bool) -> tuple[int, int]:

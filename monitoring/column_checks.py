@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.bursts import design_effect, worth
+from monitoring.bursts import design_effect, intraclass, worth
 from monitoring.embedding import numbers, texts
 from monitoring.estimates import Interval
 from monitoring.exact import beyond, difference, more, named, percent, unseen
@@ -60,7 +60,8 @@ class Check:
 class Sides(NamedTuple):
     reference: pd.DataFrame
     current: pd.DataFrame
-    blocks: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]  # ids in time of the rows
+    spans: NDArray[np.int64] | None = None  # of the current rows, in time
+    periods: NDArray[np.int64] | None = None  # of the reference's rows, each as long as the window
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -78,8 +79,8 @@ def checks(sides: Sides, name: str, kind: str, widen: float) -> Iterator[Check]:
         return
     new = sides.current[name]
     gone = old.isna().to_numpy(), new.isna().to_numpy()
-    yield _share(_MISSING, name, *gone, "missing", sides.blocks)
-    spans = sides.blocks[1]
+    yield _share(_MISSING, name, *gone, "missing", sides)
+    spans = sides.spans
     if kind == "category":
         known = None if spans is None else spans[~gone[1]]
         yield from _categories(name, texts(old.dropna()), texts(new.dropna()), known)
@@ -88,9 +89,9 @@ def checks(sides: Sides, name: str, kind: str, widen: float) -> Iterator[Check]:
     unread = [np.isnan(v) & s.notna().to_numpy() for v, s in ((before, old), (now, new))]
     words = [str(v) for v in new[unread[1]].unique()[:10]]
     what = "text where numbers were" + (f" ({named(words)})" if words else "")
-    yield _share(_TYPE, name, unread[0], unread[1], what, sides.blocks)
+    yield _share(_TYPE, name, unread[0], unread[1], what, sides)
     if np.isinf(before).any() or np.isinf(now).any():
-        yield _share(_RANGE, name, np.isinf(before), np.isinf(now), "infinite", sides.blocks)
+        yield _share(_RANGE, name, np.isinf(before), np.isinf(now), "infinite", sides)
     finite = np.isfinite(now)
     known = None if spans is None else spans[finite]
     yield from _outside(name, before[np.isfinite(before)], now[finite], widen, known)
@@ -102,17 +103,20 @@ def _share(
     old: NDArray[np.bool_],
     new: NDArray[np.bool_],
     what: str,
-    blocks: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+    sides: Sides,
 ) -> Check:
     k1, k2 = int(old.sum()), int(new.sum())
-    effects = [
-        1.0 if ids is None else design_effect(flags, ids)
-        for flags, ids in zip((old, new), blocks, strict=True)
-    ]
+    before, now = 1.0, 1.0
+    if sides.spans is not None:
+        now = design_effect(new, sides.spans)
+    if sides.periods is not None:
+        # a window is one period: how alike its rows are, only other periods can say
+        before = design_effect(old, sides.periods)
+        now = max(now, 1 + (len(new) - 1) * intraclass(old, sides.periods))
     p_value = float(
-        more(*worth(k1, len(old), effects[0], up=True), *worth(k2, len(new), effects[1], up=False))
+        more(*worth(k1, len(old), before, up=True), *worth(k2, len(new), now, up=False))
     )
-    detail = {"design_effect": effects[1]} if effects[1] > 1 else {}
+    detail = {"design_effect": now} if now > 1 else {}
     return Check(signal, name, k1, len(old), k2, len(new), p_value, what, detail)
 
 

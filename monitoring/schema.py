@@ -13,7 +13,9 @@ The tests take rows as exchangeable under no change, and rows that share an hour
 one outage of a sensor is one event, however many rows it meets. Where the rows have a `time`, a
 window is therefore cut into spans of time, shares are tested on as many rows as the spans are worth
 (design effect), and new categories and far numbers must also be too many when each span counts
-once. What lasts longer than the window, such as a season, is a change all the same.
+once. Where the reference has a `time` too, it says how much shares vary from one period as long as
+the window to the next, such as between calm days and windy ones, and a window is worth no more than
+that leaves. What no period of the reference shows, such as another season, is a change.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from monitoring.bursts import blocks_in_time
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.bursts import blocks_in_time, periods_like
 from monitoring.column_checks import NAMES, SHOWN, Check, Sides, checks
 from monitoring.errors import WindowFault
 from monitoring.exact import holm, percent
@@ -46,11 +51,11 @@ def schema_signals(
     """One signal per name in `NAMES` over `columns` (name -> 'number' or 'category').
 
     `level` bounds the chance that any of the signals is breached where nothing changed, for any
-    number of rows. A column `time` of either side says which rows came together. A breach is also
-    an increase of at least `floor`, a share of the rows, so that a window of a million rows does
-    not speak of trifles. A number is out of range beyond the reference's smallest and largest by
-    more than `widen` of the range between them, but a range of numbers without a sign is not
-    widened across zero; infinities are out of any range.
+    number of rows. A column `time` of the window, or of both, says which rows came together. A
+    breach is also an increase of at least `floor`, a share of the rows, so that a window of a
+    million rows does not speak of trifles. A number is out of range beyond the reference's smallest
+    and largest by more than `widen` of the range between them, but a range of numbers without a
+    sign is not widened across zero; infinities are out of any range.
 
     `value` is the largest increase of a share, `low`..`high` its interval (Newcombe 1998),
     `p_value` the smallest one, corrected; `reason` names the columns, before -> now, when breached,
@@ -76,9 +81,13 @@ def schema_signals(
             Signal(name, Kind.SCHEMA, None, threshold=threshold, rows=len(current), reason=reason)
             for name in NAMES
         )
-    times = [frame.get("time") for frame in (reference, current)]
-    old, new = (None if time is None else blocks_in_time(time.to_numpy()) for time in times)
-    sides = Sides(reference, current, (old, new))
+    spans = periods = None
+    if "time" in current:
+        times = _seconds(current["time"])
+        spans = blocks_in_time(times)
+        if "time" in reference:
+            periods = periods_like(_seconds(reference["time"]), times)
+    sides = Sides(reference, current, spans, periods)
     tests = [
         test
         for name, kind in columns.items()
@@ -136,3 +145,12 @@ def _signal(
             },
         },
     )
+
+
+def _seconds(times: pd.Series) -> NDArray[np.float64]:
+    """Times as seconds since 1970, NaN where there is none."""
+    import pandas as pd
+
+    moments = pd.to_datetime(times, utc=True, errors="coerce")
+    seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    return np.asarray(seconds.to_numpy(), dtype=np.float64)

@@ -304,6 +304,26 @@ def test_gaps_that_come_in_bursts_are_worth_their_bursts():
     assert signals(reference, shared(24, 40, 1, share=0.9))["missing_values"].breached is True
 
 
+def test_a_calm_day_is_none_where_the_reference_has_calm_days():
+    """Whole days lack `temp`: within one day nothing tells, the reference's other days do."""
+    start = pd.Timestamp("2024-01-01", tz="UTC")
+
+    def days(number, each, seed, share):
+        frame = shared(number, each, seed, share)
+        hours = np.random.default_rng(seed).uniform(0, 24, len(frame))
+        frame["time"] = start + (frame["time"] - start) * 24 + pd.to_timedelta(hours, unit="h")
+        return frame
+
+    reference = days(30, 60, 0, 0.3)
+    calm = rows(500, seed=1, temp=np.nan).assign(time=days(1, 500, 1, 0.0)["time"])
+    assert breached(signals(reference, calm)) == set()
+    assert breached(signals(reference.drop(columns=["time"]), calm)) == {"missing_values"}
+    # a column that never lacked anything is not excused by one that did
+    both = calm.assign(visib=calm["visib"].where(np.arange(500) % 5 < 2))
+    found = signals(reference, both, level=1e-5)["missing_values"]
+    assert found.detail["moved"] == ["visib"]
+
+
 def test_gaps_all_over_the_window_are_worth_all_its_rows():
     window = rows(100, seed=1).assign(time=pd.date_range("2024-01-01", periods=100, freq="min"))
     window.loc[np.random.default_rng(2).random(100) < 0.6, "temp"] = np.nan
