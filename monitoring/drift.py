@@ -1,23 +1,27 @@
-"""The MMD test as a signal: has the served input moved away from what the champion learnt on?"""
+"""The shift test as a signal: has the served input moved away from what the champion learnt on?"""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monitoring.embedding import Embedding
 from monitoring.errors import WindowFault
-from monitoring.mmd import mmd_test
 from monitoring.records import Kind, Signal
+from monitoring.shift import ShiftResult, shift_test
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
+
+TIME = "time"  # the column of both frames that blocks are made of
+_TOLD = 10  # columns and pairs named in the detail
+_CERTAIN = 0.05  # adjusted p-value up to which a column is named as moved
 
 
 def mmd_signal(
@@ -30,16 +34,16 @@ def mmd_signal(
     rows: int = 500,
     seed: int = 0,
     minimum_rows: int = 200,
+    block: timedelta | None = None,
 ) -> Signal:
     """Drift in the joint distribution of `columns` (name -> 'number' or 'category').
 
-    Breached when the permutation p-value is at or below `p_value`. At most `rows` rows of each side
-    enter, drawn without replacement by `seed`; the embedding is fitted on the whole reference. Too
-    few rows, or rows that cannot be read, give a signal that says so instead of 'no drift'. When
-    `permutations` cannot reach `p_value` (1 / (1 + B) is the smallest p), more are made.
+    Breached when the p-value of `monitoring.shift_test` is at or below `p_value`; permutations are
+    spent as that level needs. At most `rows` rows of each side enter, drawn without replacement by
+    `seed`. With a `block`, all rows of so long a stretch of time are permuted together, by the
+    column `time` of both frames: for rows that resemble their neighbours. Too few rows or blocks,
+    or rows that cannot be read, give a signal that says so instead of 'no drift'.
     """
-    needed = math.ceil(1 / p_value - 1e-9) - 1
-    permutations = max(permutations, needed)
     threshold = f"p <= {p_value:g}"
 
     def silent(reason: str) -> Signal:
@@ -47,18 +51,30 @@ def mmd_signal(
             "mmd", Kind.DRIFT, None, threshold=threshold, rows=len(current), reason=reason
         )
 
-    floor = max(minimum_rows, 2)
-    for name, frame in (("current", current), ("reference", reference)):
-        if len(frame) < floor:
-            return silent(f"{len(frame):,} {name} rows; at least {floor:,} are needed")
+    fault = _fault(reference, current, columns, max(minimum_rows, 2), block)
+    if fault:
+        return silent(fault)
     rng = np.random.default_rng(seed)
+    x, y = _sample(reference, rows, rng), _sample(current, rows, rng)
+    blocks = None
+    if block is not None:
+        blocks = (_blocks(x, block), _blocks(y, block))
+        fault = _too_few_blocks(blocks, p_value, block)
+        if fault:
+            return silent(fault)
+    names = list(columns)
     try:
-        embedding = Embedding.fit(reference, columns)
-        x = embedding.transform(_sample(reference, rows, rng))
-        y = embedding.transform(_sample(current, rows, rng))
-        result = mmd_test(x, y, permutations=permutations, seed=seed)
+        result = shift_test(
+            x[names],
+            y[names],
+            permutations=permutations,
+            level=p_value,
+            seed=seed,
+            blocks=blocks,
+            kinds=columns,
+        )
     except WindowFault as fault:
-        _log.warning("the MMD test could not read the rows: %s", fault)
+        _log.warning("the shift test could not read the rows: %s", fault)
         return silent(str(fault))
     return Signal(
         "mmd",
@@ -68,19 +84,83 @@ def mmd_signal(
         p_value=result.p_value,
         threshold=threshold,
         rows=len(y),
-        detail={
-            "reference_rows": len(x),
-            "permutations": result.permutations,
-            "bandwidth": result.bandwidth,
-            "bandwidths": list(result.bandwidths),
-            "statistics": list(result.statistics),
-            "coordinates": x.shape[1],
-            "seed": seed,
-        },
+        detail={**_told(result), "reference_rows": len(x), "seed": seed},
     )
+
+
+def _told(result: ShiftResult) -> dict[str, Any]:
+    per = float(np.sqrt(1 / result.units[0] + 1 / result.units[1]))
+    told: dict[str, Any] = {
+        "permutations": result.permutations,
+        "route": result.route,
+        "note": result.note,
+        "units": list(result.units),
+        "parts": dict(result.parts),
+    }
+    for name, found in (("moved", result.columns), ("pairs", result.pairs)):
+        told[name] = [
+            {
+                "column": " with ".join(each.names),
+                "what": each.what,
+                "p_value": each.p_adjusted,
+                "effect": each.z * per,  # in deviations of what is permuted
+            }
+            for each in found[:_TOLD]
+            if each.p_adjusted <= _CERTAIN
+        ]
+    return told
+
+
+def _fault(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: Mapping[str, str],
+    floor: int,
+    block: timedelta | None,
+) -> str:
+    if not columns:
+        return "no column is named to be watched"
+    wrong = {name: kind for name, kind in columns.items() if kind not in ("number", "category")}
+    if wrong:
+        return f"a column is a 'number' or a 'category', got {wrong}"
+    for name, frame in (("current", current), ("reference", reference)):
+        if len(frame) < floor:
+            return f"{len(frame):,} {name} rows; at least {floor:,} are needed"
+        missing = [column for column in columns if column not in frame]
+        if missing:
+            return f"the {name} rows lack {missing}: they were not recorded, or are named otherwise"
+        if block is not None and TIME not in frame:
+            return f"the {name} rows have no times to make blocks of: retrain once, or use no block"
+    return ""
 
 
 def _sample(frame: pd.DataFrame, rows: int, rng: np.random.Generator) -> pd.DataFrame:
     if len(frame) <= rows:
         return frame
     return frame.iloc[np.sort(rng.choice(len(frame), size=rows, replace=False))]
+
+
+def _blocks(frame: pd.DataFrame, block: timedelta) -> NDArray[np.int64]:
+    """(rows,) which stretch of `block` each row's time lies in."""
+    import pandas as pd
+
+    times = pd.to_datetime(frame[TIME], utc=True).astype("datetime64[us, UTC]")
+    micros = times.astype("int64").to_numpy()
+    return np.asarray(micros // int(block.total_seconds() * 1e6))
+
+
+def _too_few_blocks(
+    blocks: tuple[NDArray[np.int64], NDArray[np.int64]], p_value: float, block: timedelta
+) -> str:
+    """Why so few blocks cannot reach the level, whatever happened; empty when they can."""
+    from math import comb
+
+    of_reference, of_current = (len(np.unique(side)) for side in blocks)
+    if min(of_reference, of_current) < 2:
+        return f"{of_reference} and {of_current} blocks of {block}; at least 2 a side are needed"
+    if 1 / comb(of_reference + of_current, of_current) > p_value:
+        return (
+            f"{of_reference} and {of_current} blocks of {block} can be told apart in too few ways "
+            f"for p <= {p_value:g}: a longer window, or shorter blocks"
+        )
+    return ""

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Statistic = Callable[[NDArray[np.int8]], NDArray[np.float64]]  # (B, U) labelings to (B,) values
-EXCEEDANCES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +54,17 @@ def rank(
     permutations: int,
     level: float | None,
     most: int,
-    exceedances: int = EXCEEDANCES,
 ) -> Rank:
     """p-value of `observed`, larger is more extreme, among labelings.
 
     Without a `level`, exactly `permutations` are drawn. With one, as many as a decision at that
-    level needs: `exceedances` / level at most, but at least `permutations` where the answer is
-    close. `most` bounds how many are held at once.
+    level needs: `exceedances(level)` / level at most, but at least `permutations` where the answer
+    is close. `most` bounds how many are held at once.
     """
-    total = permutations
+    total, enough = permutations, 0
     if level is not None:
-        total = max(permutations, math.ceil(exceedances / level) - 1)
+        enough = exceedances(level)
+        total = max(permutations, math.ceil(enough / level - 1e-9) - 1)
     drawn = beyond = 0
     batch = min(most, total if level is None else 64)
     while drawn < total:
@@ -73,15 +72,18 @@ def rank(
         as_extreme = values >= observed
         if level is not None:
             running = beyond + np.cumsum(as_extreme)
-            if running[-1] >= exceedances:
-                last = drawn + int(np.searchsorted(running, exceedances)) + 1
-                return Rank(exceedances / last, last, True)
+            if running[-1] >= enough:
+                last = drawn + int(np.searchsorted(running, enough)) + 1
+                return Rank(enough / last, last, True)
         beyond += int(as_extreme.sum())
         drawn += len(values)
         batch = min(most, batch * 4)
     return Rank((1 + beyond) / (1 + drawn), drawn, False)
 
 
-def spent(level: float, exceedances: int = EXCEEDANCES) -> int:
-    """The most permutations that a decision at `level` may take."""
-    return math.ceil(exceedances / level) - 1
+def exceedances(level: float) -> int:
+    """After how many labelings as extreme as the observed one the answer at `level` is clear.
+
+    More make the decision less random, and cost that many times more where something moved.
+    """
+    return 5 if level >= 1e-3 else 2

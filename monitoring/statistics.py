@@ -138,12 +138,27 @@ class Evidence:
     ) -> NDArray[np.float64]:
         """(B, k) log tail of each coordinate's difference, exact counts for rare indicators."""
         log_p = tails.normal(z[:, self.location])
-        rare = self._counts.rare
-        if len(rare):
-            held = self.pooled.means[:, rare] * self.pooled.features.deviation[rare]
-            held = (held + self.pooled.features.centre[rare]) * self.units.size
-            log_p[:, rare] = self._counts.log_p(labelings.astype(np.float32) @ held)
+        if len(self._counts.rare):
+            log_p[:, self._counts.rare] = self._rare_tails(labelings)
         return log_p
+
+    def _largest_location(
+        self, z: NDArray[np.float32], labelings: NDArray[np.int8]
+    ) -> NDArray[np.float64]:
+        """(B,) the smallest of those tails; the normal one is taken of the largest z alone."""
+        common = np.delete(np.arange(self.location.stop), self._counts.rare)
+        smallest = np.zeros(len(z))
+        if len(common):
+            smallest = tails.normal(np.abs(z[:, common]).max(axis=1))
+        if len(self._counts.rare):
+            smallest = np.minimum(smallest, self._rare_tails(labelings).min(axis=1))
+        return smallest
+
+    def _rare_tails(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
+        rare = self._counts.rare
+        held = self.pooled.means[:, rare] * self.pooled.features.deviation[rare]
+        held = (held + self.pooled.features.centre[rare]) * self.units.size
+        return self._counts.log_p(labelings.astype(np.float32) @ held)
 
     def explained(
         self, labelings: NDArray[np.int8]

@@ -21,13 +21,17 @@ COLUMNS = {"temp": "number", "wind": "number", "carrier": "category", "late": "c
 
 
 def _found():
-    for module in pkgutil.iter_modules(monitoring.__path__, "monitoring."):
+    for module in pkgutil.walk_packages(monitoring.__path__, "monitoring."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if name.startswith("_") or not inspect.isfunction(value):
                 continue
             signature = inspect.signature(value)
             takes = list(signature.parameters)[:3] == ["reference", "current", "columns"]
-            if value.__module__ == module.name and takes and signature.return_annotation == "Signal":
+            if (
+                value.__module__ == module.name
+                and takes
+                and signature.return_annotation == "Signal"
+            ):
                 yield pytest.param(value, id=name)
 
 

@@ -57,7 +57,7 @@ CHANGES = {
 def test_drift_of_every_kind_is_seen(change):
     found = signal(CHANGES[change](frame()))
     assert found.breached is True
-    assert found.p_value == 0.001
+    assert found.p_value == 1 / 5_000  # as many permutations as the level needs, and none as far
 
 
 def test_one_missing_cell_is_no_alarm():
@@ -87,7 +87,7 @@ def test_equal_seeds_give_equal_signals():
 
 def test_a_level_below_the_permutations_gets_more_of_them():
     found = signal(frame(shift=2.0), p_value=0.0004, permutations=99)
-    assert found.detail["permutations"] == 2_499
+    assert found.detail["permutations"] == 4_999
     assert found.breached is True
 
 
