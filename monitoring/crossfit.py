@@ -30,7 +30,7 @@ BASE = 24  # directions whose products are features: 24 give 300
 WIDEST = 256  # coordinates up to which the linear classifier learns their covariance
 _PENALTY = 1.0  # ridge on features of unit variance
 _RARE = 0.02  # an indicator's variance counts as at least so much: one odd row is no lever
-_CELLS = 8_000_000  # float64 held at once for the label sums: 64 MB
+_CELLS = 8_000_000  # float64 held at once for labels and their sums: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,9 @@ class Refits:
         return len(self._solvers)
 
     def batch(self) -> int:
-        """Labellings whose sums fit the memory bound."""
-        return max(16, _CELLS // (int(self.features.shape[1]) * (self.count + 2)))
+        """Labellings that fit the memory bound, with their sums."""
+        rows, width = self.features.shape
+        return max(16, int(_CELLS // (rows + width * (self.count + 2))))
 
     def sums(self, labels: Sequence[Floats]) -> Floats:
         """Label sums (K, p, B) of each fold's labels (B, rows of the fold)."""
