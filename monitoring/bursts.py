@@ -24,15 +24,15 @@ def blocks_in_time(times: ArrayLike, blocks: int = _BLOCKS) -> NDArray[np.int64]
     return np.asarray(before[order] * blocks // max(len(order), 1), dtype=np.int64)
 
 
-def spans_of(times: ArrayLike, read: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Blocks in time of the rows that were `read`. Raises WindowFault for another length."""
-    given = np.asarray(times)
+def seconds_of(times: ArrayLike, read: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Times of the rows that were `read`, in seconds. Raises WindowFault for another length."""
+    given = seconds(times)
     if given.shape != read.shape:
         raise WindowFault(
             f"`times` has one time for each of the {len(read)} rows, got {given.shape}: give both "
             "from one frame"
         )
-    return blocks_in_time(given[read])
+    return given[read]
 
 
 def periods_like(times: ArrayLike, window: ArrayLike) -> NDArray[np.int64] | None:
@@ -82,6 +82,29 @@ def design_effect(flags: NDArray[np.bool_], blocks: NDArray[np.int64]) -> float:
         return 1.0
     mean = float((sizes**2).sum() / sizes.sum())
     return max(1.0, 1 + (mean - 1) * intraclass(flags, blocks))
+
+
+def window_effect(
+    flags: NDArray[np.bool_],
+    spans: NDArray[np.int64],
+    reference: NDArray[np.bool_] | None = None,
+    periods: NDArray[np.int64] | None = None,
+) -> float:
+    """The design effect of a window: by its `spans` and by four of them at a time, for bursts of
+    several lengths, and by the `reference`'s `periods`, since the window as a whole is one."""
+    found = max(design_effect(flags, spans), design_effect(flags, spans // 4))
+    if reference is None or periods is None:
+        return found
+    return max(found, 1 + (len(flags) - 1) * intraclass(reference, periods))
+
+
+def seconds(times: ArrayLike) -> NDArray[np.float64]:
+    """Times as seconds since 1970, NaN where there is none."""
+    import pandas as pd
+
+    moments = pd.to_datetime(pd.Series(times), utc=True, errors="coerce")
+    since = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    return np.asarray(since.to_numpy(), dtype=np.float64)
 
 
 def worth(count: int, rows: int, effect: float, *, up: bool) -> tuple[int, int]:

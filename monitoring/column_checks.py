@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.bursts import design_effect, intraclass, worth
+from monitoring.bursts import design_effect, window_effect, worth
 from monitoring.embedding import numbers, texts
 from monitoring.estimates import Interval
 from monitoring.exact import beyond, difference, more, named, percent, unseen
@@ -107,15 +107,12 @@ def _share(
 ) -> Check:
     k1, k2 = int(old.sum()), int(new.sum())
     before, now = 1.0, 1.0
-    if sides.spans is not None:
-        now = design_effect(new, sides.spans)
     if sides.periods is not None:
-        # a window is one period: how alike its rows are, only other periods can say
         before = design_effect(old, sides.periods)
-        now = max(now, 1 + (len(new) - 1) * intraclass(old, sides.periods))
-    p_value = float(
-        more(*worth(k1, len(old), before, up=True), *worth(k2, len(new), now, up=False))
-    )
+    if sides.spans is not None:
+        now = window_effect(new, sides.spans, old, sides.periods)
+    old_worth = worth(k1, len(old), before, up=True)
+    p_value = float(more(*old_worth, *worth(k2, len(new), now, up=False)))
     detail = {"design_effect": now} if now > 1 else {}
     return Check(signal, name, k1, len(old), k2, len(new), p_value, what, detail)
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from monitoring.bursts import design_effect, spans_of, worth
+from monitoring.bursts import (
+    blocks_in_time,
+    design_effect,
+    periods_like,
+    seconds_of,
+    window_effect,
+    worth,
+)
 from monitoring.errors import WindowFault
 from monitoring.estimates import Interval, quantile_bounds, wilson
 from monitoring.exact import difference, holm, moved, percent
@@ -114,6 +121,7 @@ def prior_signal(
     minimum_labels: int = 100,
     floor: float = 0.0,
     times: ArrayLike | None = None,
+    reference_times: ArrayLike | None = None,
 ) -> Signal:
     """Label shift, 'label_prior': do the classes come true as often as in the reference?
 
@@ -128,12 +136,18 @@ def prior_signal(
 
     Rows of one afternoon share its weather: with `times`, one for each of `matured`, the window is
     cut into spans of time, and each share is tested on as many rows as these are worth
-    (`monitoring.bursts.design_effect`; Rao and Scott 1992). Raises WindowFault when `times` has
-    another length.
+    (`monitoring.bursts.window_effect`; Rao and Scott 1992). With `reference_times` too, the
+    reference's periods as long as the window say how much they vary. Raises WindowFault when the
+    times are not as many as the labels.
     """
-    old, _, lost_old = _codes(reference, classes)
+    old, read_old, lost_old = _codes(reference, classes)
     new, read, lost_new = _codes(matured, classes)
-    spans = None if times is None else spans_of(times, read)
+    spans = periods = None
+    if times is not None:
+        known = seconds_of(times, read)
+        spans = blocks_in_time(known)
+        if reference_times is not None:
+            periods = periods_like(seconds_of(reference_times, read_old), known)
     threshold = f"p <= {level:g}"
     for side, codes in (("matured", new), ("reference", old)):
         if len(codes) < max(minimum_labels, 1):
@@ -149,16 +163,21 @@ def prior_signal(
     k = len(classes)
     before, now = (np.bincount(codes, minlength=k).tolist() for codes in (old, new))
     tested = [1] if k == 2 else list(range(k))
-    effects = {c: 1.0 if spans is None else design_effect(new == c, spans) for c in tested}
+    effects = {
+        c: 1.0 if spans is None else window_effect(new == c, spans, old == c, periods)
+        for c in tested
+    }
     each = 1 - (1 - confidence) / len(tested)
     found, raw = {}, []
     for c in tested:
         # towards the reference, so that rounding makes no change larger
         up = now[c] / len(new) < before[c] / len(old)
         worth_now, worth_rows = worth(now[c], len(new), effects[c], up=up)
-        raw.append(moved(before[c], len(old), worth_now, worth_rows))
+        old_effect = 1.0 if periods is None else design_effect(old == c, periods)
+        old_worth = worth(before[c], len(old), old_effect, up=not up)
+        raw.append(moved(*old_worth, worth_now, worth_rows))
         narrow = difference(before[c], len(old), now[c], len(new), each)
-        wide = difference(before[c], len(old), worth_now, worth_rows, each)
+        wide = difference(*old_worth, worth_now, worth_rows, each)
         found[c] = Interval(narrow.value, *_outer(narrow, wide)) if effects[c] > 1 else narrow
     p_values = holm(raw)
     most = max(tested, key=lambda c: abs(found[c].value))

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from monitoring.bursts import design_effect, spans_of, worth
+from monitoring.bursts import (
+    blocks_in_time,
+    periods_like,
+    seconds_of,
+    window_effect,
+    worth,
+)
 from monitoring.errors import WindowFault
 from monitoring.exact import difference, holm, moved, percent
 from monitoring.records import Kind, Signal, Value
@@ -26,6 +32,7 @@ def prediction_signal(
     minimum_rows: int = 100,
     floor: float = 0.0,
     times: ArrayLike | None = None,
+    reference_times: ArrayLike | None = None,
 ) -> Signal:
     """Drift of the predictions, Kind.PREDICTIONS, named 'predictions'.
 
@@ -43,7 +50,12 @@ def prediction_signal(
     """
     old, kept_old = _read(reference_proba, len(classes), "the reference's")
     new, kept_new = _read(current_proba, len(classes), "the current")
-    spans = None if times is None else spans_of(times, kept_new)
+    spans = periods = None
+    if times is not None:
+        known = seconds_of(times, kept_new)
+        spans = blocks_in_time(known)
+        if reference_times is not None:
+            periods = periods_like(seconds_of(reference_times, kept_old), known)
     threshold = f"p <= {level:g}"
     for side, rows in (("current", new), ("reference", old)):
         if len(rows) < max(minimum_rows, 2):
@@ -59,10 +71,15 @@ def prediction_signal(
         before, now = (int((side == code).sum()) for side in likeliest)
         effect, score_effect = 1.0, 1.0
         if spans is not None:
-            effect = design_effect(likeliest[1] == code, spans)
+            effect = window_effect(likeliest[1] == code, spans, likeliest[0] == code, periods)
             cuts = np.quantile(old[:, code], np.arange(1, 10) / 10)
             score_effect = float(
-                np.mean([design_effect(new[:, code] <= cut, spans) for cut in cuts])
+                np.mean(
+                    [
+                        window_effect(new[:, code] <= cut, spans, old[:, code] <= cut, periods)
+                        for cut in cuts
+                    ]
+                )
             )
         distance, p_score = _kolmogorov(old[:, code], new[:, code], score_effect)
         share = difference(before, len(old), now, len(new))

@@ -23,10 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from monitoring.bursts import blocks_in_time, periods_like
+from monitoring.bursts import blocks_in_time, periods_like, seconds
 from monitoring.column_checks import NAMES, SHOWN, Check, Sides, checks
 from monitoring.errors import WindowFault
 from monitoring.exact import holm, percent
@@ -83,10 +80,10 @@ def schema_signals(
         )
     spans = periods = None
     if "time" in current:
-        times = _seconds(current["time"])
+        times = seconds(current["time"])
         spans = blocks_in_time(times)
         if "time" in reference:
-            periods = periods_like(_seconds(reference["time"]), times)
+            periods = periods_like(seconds(reference["time"]), times)
     sides = Sides(reference, current, spans, periods)
     tests = [
         test
@@ -145,12 +142,3 @@ def _signal(
             },
         },
     )
-
-
-def _seconds(times: pd.Series) -> NDArray[np.float64]:
-    """Times as seconds since 1970, NaN where there is none."""
-    import pandas as pd
-
-    moments = pd.to_datetime(times, utc=True, errors="coerce")
-    seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(seconds.to_numpy(), dtype=np.float64)

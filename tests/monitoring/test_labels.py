@@ -154,6 +154,22 @@ def test_labels_that_come_in_bursts_are_worth_their_bursts():
         prior_signal(old, late, (0, 1), times=times[1:])
 
 
+def test_a_bad_day_is_no_shift_where_the_reference_has_bad_days():
+    rng = np.random.default_rng(7)
+    day = np.repeat(np.arange(30), 60)
+    old_times = (day * 24 + rng.uniform(0, 24, 1_800)) * 3_600e9
+    old = (rng.random(1_800) < rng.beta(2, 6, 30)[day]).astype(int)
+    times = rng.uniform(0, 24, 500) * 3_600e9
+    bad = (rng.random(500) < 0.55).astype(int)
+    assert prior_signal(old, bad, (0, 1), times=times).breached is True
+    fair = prior_signal(old, bad, (0, 1), times=times, reference_times=old_times)
+    assert fair.breached is False
+    assert fair.detail["design_effect"] > 20
+    steady = (rng.random(1_800) < 0.25).astype(int)  # days that are all alike excuse nothing
+    found = prior_signal(steady, bad, (0, 1), times=times, reference_times=old_times)
+    assert found.breached is True
+
+
 def test_few_labels_on_either_side_are_an_answer_of_their_own():
     for old, new in (([0] * 5, [1] * 500), ([0, 1] * 500, [1] * 5), ([], [])):
         found = prior_signal(old, new, (0, 1))
