@@ -22,6 +22,7 @@ COMMANDS = (
     "rollback",
     "status",
     "explain",
+    "whatif",
     "ui",
     "bench",
 )

@@ -128,6 +128,7 @@ monitor:                    # what each check looks at
   minimum_rows: {watched}         # fewer predictions than this say nothing
   minimum_labels: {watched}
   # slices: []             # columns by whose values the performance is told as well
+  # slice_thresholds:       # - {{slice: COLUMN, metric: log_loss, worse_by: 0.1}}
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
   # permutations: 999

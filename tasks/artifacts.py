@@ -53,6 +53,12 @@ def signals_table(model: str, signals: Signals) -> None:
 
 def decision_markdown(model: str, decision: Decision) -> None:
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    if decision.nearly:
+        reasons += "\n\nRules that nearly fired:\n\n"
+        reasons += "\n".join(f"- {near}" for near in decision.nearly)
+    if decision.signals.moved:
+        reasons += "\n\nWhat moved, most first:\n\n"
+        reasons += "\n".join(f"- {sentence}" for sentence in decision.signals.moved)
     create_markdown_artifact(
         key=key(model, "decision"),
         markdown=f"# {decision.action.value}\n\nRule **{decision.rule}** on window "

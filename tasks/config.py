@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pydantic import (
 
 from models.gate import GateRule
 from monitoring.rules import Rules, Threshold
+from monitoring.slices import SliceThreshold
 from tasks.config_faults import duplicates_refused, faults
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -118,6 +120,7 @@ class Monitor(Section):
     false_alarms: float = Field(0.01, gt=0, lt=1)  # probability of any false drift alarm in a year
     performance_window: Duration = timedelta(days=7)  # realised performance: matured labels
     slices: list[str] = []  # columns by whose values the performance is told as well
+    slice_thresholds: list[SliceThreshold] = []  # as `thresholds`, in each slice of one column
     minimum_rows: int = Field(200, ge=2)
     minimum_labels: int = Field(200, ge=2)
     reference_rows: int = Field(2_000, ge=50)
@@ -187,11 +190,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _slices_are_columns(self) -> Config:
-        unknown = [name for name in self.monitor.slices if name not in self.data.columns]
+        limits = [t.slice for t in self.monitor.slice_thresholds]
+        unknown = [n for n in (*self.monitor.slices, *limits) if n not in self.data.columns]
         if unknown:
             raise ValueError(
-                f"monitor.slices names columns of data.columns, got {', '.join(unknown)}: correct "
-                "them there"
+                f"slices are columns of data.columns, got {', '.join(unknown)}: correct them under "
+                "monitor"
             )
         return self
 
@@ -246,6 +250,29 @@ def load(path: str | Path, **overrides: Any) -> Config:
     if config.train.trainer is not None and str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # at the end: it shadows nothing
     return _resolved(config, path)
+
+
+class _Policy(Section):
+    """Nothing but the rules."""
+
+    policy: Annotated[Rules, _durations("cooldown", "maximum_age", "label_silence")] = Rules()
+
+
+def load_rules(path: str | Path, base: Rules) -> Rules:
+    """Rules of a file, on top of `base`: its `policy` section, or the rules' keys by themselves.
+
+    Raises ConfigFault that names every fault at once.
+    """
+    path, raw = read(path)
+    given = raw["policy"] or {} if "policy" in raw else raw
+    if not isinstance(given, dict):
+        raise ConfigFault(told(path, ["policy: write `key: value` lines under it"]))
+    kept = {field.name: getattr(base, field.name) for field in fields(base)}
+    merged = {"policy": {**kept, **given}}
+    found = faults(merged, _Policy)
+    if found:
+        raise ConfigFault(told(path, found))
+    return _Policy.model_validate(merged).policy
 
 
 def read(path: str | Path, **overrides: Any) -> tuple[Path, dict[str, Any]]:

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from models.records import Release
     from monitoring.measure import Evidence, Settings
     from monitoring.policy_state import PolicyState
-    from monitoring.records import RequestCount, Signals, Window
+    from monitoring.records import RequestCount, Signal, Signals, Window
     from monitoring.schedule import ErrorBudget
     from monitoring.telemetry import TelemetryStore
     from tasks.config import Config
 
 _USUAL = timedelta(days=70)  # of counted requests, to know what is usual
+_RECORD = 20  # windows whose estimates are compared with their labels
+_LOOKED_AT = 400  # decisions that these are sought among
+_ESTIMATED = ("accuracy", "error", "log_loss", "roc_auc")
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -102,6 +105,9 @@ def settings(config: Config, now: datetime) -> Settings:
         mmd_rows=monitor.mmd_rows,
         permutations=monitor.permutations,
         seed=config.train.seed,
+        label_delay=config.data.label_delay,
+        slices=tuple(monitor.slices),
+        slice_thresholds=tuple(monitor.slice_thresholds),
     )
 
 
@@ -133,6 +139,7 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
             proof=_table(config, champion, lineage.PROOF),
             counts=store.counts_between(window.start, window.end) or None,
             usual_counts=_usual_counts(store, window),
+            earlier=_earlier(config, store, matured_to, now),
         )
 
 
@@ -142,3 +149,34 @@ def _usual_counts(store: TelemetryStore, window: Window) -> tuple[RequestCount, 
     )
     every = _HOUR if whole_hours else _MINUTE
     return store.counts_between(window.start - _USUAL, window.start, every=every)
+
+
+def _earlier(
+    config: Config, store: TelemetryStore, matured_to: datetime, now: datetime
+) -> dict[str, tuple[tuple[Signal, ...], tuple[Signal, ...]]]:
+    """Earlier estimates and what the labels said since, of the newest windows without overlap."""
+    from monitoring import recorded
+    from monitoring.performance import performance_signals
+    from monitoring.records import Kind
+
+    found: dict[str, tuple[tuple[Signal, ...], tuple[Signal, ...]]] = {}
+    free = matured_to  # windows before this overlap none that was taken
+    for stored in store.decisions(_LOOKED_AT):
+        known = recorded.signals(stored["signals"])
+        estimated = tuple(s for s in known.of(Kind.ESTIMATE) if s.breached is not None)
+        if not estimated or known.window.end > free:
+            continue
+        free = known.window.start
+        rows = store.rows(known.window.start, known.window.end, as_of=now)
+        was = performance_signals(
+            rows,
+            tuple(config.data.classes),
+            tuple(t for t in config.monitor.thresholds if t.metric in _ESTIMATED),
+            {},
+            minimum_labels=2,
+            resamples=2,  # the figures alone are asked for
+        )
+        found[known.window.id] = (estimated, was)
+        if len(found) == _RECORD:
+            break
+    return found

@@ -34,6 +34,7 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
     return replace(
         signals,
         report=_kept("report", lambda: _report(config, decision, reference, current)),
+        picture=_kept("picture", lambda: _picture(config, decision, reference, current)),
     )
 
 
@@ -67,3 +68,25 @@ def _report(
         always_html=True,
     )
     return path
+
+
+def _picture(
+    config: Config, decision: Decision, reference: pd.DataFrame, current: pd.DataFrame
+) -> Path:
+    """Both samples as points, and the columns that moved most."""
+    from monitoring.movement import movements
+    from monitoring.picture import draw_shift
+
+    window, columns = decision.signals.window, dict(config.data.columns)
+    path = places.picture_path(config, window.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return draw_shift(
+        reference,
+        current,
+        columns,
+        path,
+        moved=movements(reference, current, columns),
+        title=f"{config.name}: what the champion learnt, and {window.start:%d %b %Y %H:%M} to "
+        f"{window.end:%d %b %Y %H:%M} UTC",
+        seed=config.train.seed,
+    )

@@ -62,6 +62,10 @@ def report_path(config: Config, window_id: str) -> Path:
     return config.folder / "reports" / f"{window_id}.html"
 
 
+def picture_path(config: Config, window_id: str) -> Path:
+    return config.folder / "reports" / f"{window_id}.png"
+
+
 def reports_workspace(config: Config) -> Path:
     """The Evidently workspace that keeps every report drawn on a window."""
     return config.folder / "evidently"

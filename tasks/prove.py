@@ -183,9 +183,14 @@ def register(
         path = folder / "decision.json"
         path.write_text(json.dumps(decision, indent=2), encoding="utf-8")
         files["decision.json"] = path
-    report = places.report_path(config, window_id)
-    if report.exists():
-        files["drift_report.html"] = report
+    report, picture = (
+        place(config, window_id) for place in (places.report_path, places.picture_path)
+    )
+    files |= {
+        name: drawn
+        for name, drawn in (("drift_report.html", report), ("drift_picture.png", picture))
+        if drawn.exists()
+    }
     return places.registry(config).register(
         Path(candidate.bundle),
         candidate,
