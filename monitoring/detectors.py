@@ -52,6 +52,7 @@ def drift(
             rows=settings.mmd_rows,
             seed=settings.seed,
             minimum_rows=settings.minimum_rows,
+            block=settings.block,
         )
         paid = {"level": level, "window_seconds": length.total_seconds()}
         return replace(found, detail={**found.detail, **paid})
@@ -138,8 +139,14 @@ def predictions(evidence: Evidence, settings: Settings, length: timedelta) -> tu
             settings.classes,
             level=level_of(settings, length) or LEVEL,
             minimum_rows=settings.minimum_rows,
+            times=_times(evidence.current),
+            reference_times=_times(proof),
         ),
     )
+
+
+def _times(frame: pd.DataFrame) -> pd.Series | None:
+    return frame.get("time")
 
 
 def _probabilities(frame: pd.DataFrame, classes: int) -> NDArray[np.float64]:
@@ -305,6 +312,8 @@ def labels(
                 level=level_of(settings, window.end - window.start) or LEVEL,
                 confidence=settings.confidence,
                 minimum_labels=settings.minimum_labels,
+                times=_times(evidence.matured),
+                reference_times=_times(proof),
             ),
         )
     return said

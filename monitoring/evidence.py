@@ -29,7 +29,8 @@ class Evidence:
     `reference` holds the inputs of rows that the champion learnt from, `current` those of the
     window with `proba` and `latency_ms`, `matured` the champion's rows whose label is due, with
     `label` and `proba`. `baseline` are the champion's metrics at the gate, and `proof` the rows
-    that gave them: inputs, `label` and the champion's `proba` on rows it has not learnt.
+    that gave them: inputs, `label` and the champion's `proba` on rows it has not learnt. A column
+    `time` in any of them says which rows came together.
     """
 
     reference: pd.DataFrame

@@ -200,6 +200,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _blocks_have_times(self) -> Config:
+        if self.monitor.block is not None and self.data.time is None:
+            raise ValueError(
+                f"monitor.block groups rows by their time, got {self.monitor.block} and no "
+                "data.time: name the time's column, or leave block out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _columns_are_inputs(self) -> Config:
         for name in (self.data.target, self.data.time):
             if name is not None and name in self.data.columns:

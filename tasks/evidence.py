@@ -103,6 +103,7 @@ def settings(config: Config, now: datetime) -> Settings:
         minimum_rows=monitor.minimum_rows,
         minimum_labels=monitor.minimum_labels,
         mmd_rows=monitor.mmd_rows,
+        block=monitor.block,
         permutations=monitor.permutations,
         seed=config.train.seed,
         label_delay=config.data.label_delay,

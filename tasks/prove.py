@@ -81,7 +81,7 @@ def _fitted(
         trainer=config.train.trainer,
         times=frame[TIME] if config.data.time else None,
     )
-    rows.sample(
+    _timed(config, frame).sample(
         min(config.monitor.reference_rows, len(rows)), random_state=config.train.seed
     ).to_parquet(snapshot.folder / lineage.REFERENCE)
     return candidate
@@ -129,13 +129,21 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
     return verdict, champion.version if champion else None
 
 
+def _timed(config: Config, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their time under the name that the telemetry store gives it, if they have one:
+    detectors ask it which rows came together."""
+    if config.data.time is None or "time" in frame.columns:
+        return frame.drop(columns=[TIME])
+    return frame.rename(columns={TIME: "time"})
+
+
 def _keep_proof(
     config: Config, snapshot: Snapshot, holdout: pd.DataFrame, proba: np.ndarray
 ) -> None:
     """Rows that the proven model has not learnt, with its answers: what later rows are held to."""
-    frame = holdout[list(config.data.columns)].assign(
-        label=holdout[config.data.target], proba=[row.tolist() for row in proba]
-    )
+    target = config.data.target
+    frame = _timed(config, holdout[[*config.data.columns, target, TIME]])
+    frame = frame.rename(columns={target: "label"}).assign(proba=[row.tolist() for row in proba])
     if len(frame) > PROOF_ROWS:
         frame = frame.sample(PROOF_ROWS, random_state=config.train.seed).sort_index()
     frame.to_parquet(snapshot.folder / lineage.PROOF)

@@ -16,22 +16,31 @@ from deployments.commands.base import Command, config_argument, load_config, run
     "--rules",
     "rules",
     metavar="YAML",
-    required=True,
     type=click.Path(path_type=Path),
-    help="A config with a `policy` section, or just its keys; the others stay as in CONFIG.",
+    help="A config with a `policy` section, or just its keys; what it does not name stays as in "
+    "CONFIG. Without it, CONFIG's rules under the other rule set.",
 )
 @click.option("--no-loss", is_flag=True, help="Leave out the loss, which reads the rows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 @runs_option
-def command(config: Path, rules: Path, no_loss: bool, as_json: bool, runs: Path | None) -> None:
+def command(
+    config: Path, rules: Path | None, no_loss: bool, as_json: bool, runs: Path | None
+) -> None:
     """Say what other rules would have done with the checks that are recorded. Changes nothing."""
     import json
+    from dataclasses import replace
 
+    from monitoring.rules import RULE_SETS
     from tasks.config import load_rules
     from tasks.whatif import compare
 
     loaded = load_config(config, runs)
-    found = compare(loaded, load_rules(rules, loaded.policy), loss=not no_loss)
+    if rules is None:
+        mine = loaded.policy.rule_set
+        other = replace(loaded.policy, rule_set=next(n for n in RULE_SETS if n != mine))
+    else:
+        other = load_rules(rules, loaded.policy)
+    found = compare(loaded, other, loss=not no_loss)
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
 
 

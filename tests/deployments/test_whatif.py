@@ -126,6 +126,14 @@ def test_both_columns_and_what_is_assumed_are_printed(config):
     assert f"in {DAYS} of {DAYS} checks" in said
 
 
+def test_without_rules_the_other_rule_set_is_asked(config):
+    result = CliRunner().invoke(main, ["whatif", str(config), "--json", "--no-loss"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output) == json.loads(
+        asked(config, "rule_set: performance-first", "--json", "--no-loss")
+    )
+
+
 def test_without_the_loss_no_row_is_read(config, monkeypatch):
     monkeypatch.setattr("tasks.whatif._loss", lambda *_: 1 / 0)
     said = asked(config, "rule_set: performance-first", "--no-loss")

@@ -145,6 +145,40 @@ def test_requests_that_were_not_answered_breach():
                 if s.kind is Kind.SERVICE]  # fmt: skip
 
 
+def test_rows_with_times_are_read_by_every_detector():
+    def timed(rows: int, seed: int, start: datetime, **changes) -> pd.DataFrame:
+        times = pd.date_range(start, NOW, periods=rows, tz="UTC").as_unit("ns")
+        return frame(rows, seed, **changes).assign(
+            time=times, label_arrived=times + timedelta(hours=1)
+        )
+
+    month = NOW - 30 * DAY
+    given = {
+        "reference": timed(800, 1, month),
+        "current": timed(600, 2, NOW - DAY),
+        "matured": timed(600, 3, NOW - 7 * DAY),
+        "proof": timed(600, 4, month),
+    }
+    chosen = settings(block=timedelta(hours=1), label_delay=timedelta(hours=2), slices=("c",))
+    found = measure(window(), evidence(**given), chosen, NOW)
+    assert {s.name for s in found.items} >= {
+        "label_delay_hours", "label_prior", "log_loss[c=x]", "estimated_log_loss", "predictions"
+    }  # fmt: skip
+    assert not [s.name for s in found.items if s.breached or s.reason.startswith("it failed")]
+    assert said(found, "mmd").breached is False
+
+
+def test_what_moved_is_told_where_drift_is_seen_or_when_asked():
+    still = measure(window(), evidence(), settings(), NOW)
+    assert still.moved == ()
+    assert not [s for s in still.items if s.name == "domain_classifier"]
+    shifted = measure(window(), evidence(current=frame(600, 2, shift=1.0)), settings(), NOW)
+    assert {m.partition(":")[0] for m in shifted.moved} == {"a", "b"}
+    assert said(shifted, "domain_classifier").breached
+    asked = measure(window(), evidence(), settings(thorough=True), NOW)
+    assert said(asked, "domain_classifier").breached is False
+
+
 def test_measuring_is_pure():
     given = evidence()
     before = given.current.copy()
