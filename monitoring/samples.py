@@ -116,6 +116,9 @@ def pooled_by_kernel(
     sums[:, own, own] += sizes  # a row's pair with itself
     sums /= sizes[:, None]
     sums /= sizes
+    if not units.size:  # the fewer rows a block has, the more its own pairs say: others' stand in
+        sums[:, own, own] = 0
+        sums[:, own, own] = sums.sum(2) / max(units.count - 1, 1)
     entered = points[units.order]
     return Pooled(
         coordinates,

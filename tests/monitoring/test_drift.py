@@ -105,3 +105,38 @@ def test_false_alarms_keep_to_the_level():
         for seed in range(150)
     )
     assert 1 <= alarms <= 18  # 7.5 expected
+
+
+def days(count, first=0, rows=40, seed=0, shift=0.0):
+    """Rows whose temperature is their day's weather, with a time."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for day in range(first, first + count):
+        times = pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=day)
+        weather = rng.normal(50 + shift, 20)
+        parts.append(
+            frame(rows, seed=int(rng.integers(1e9))).assign(
+                temp=rng.normal(weather, 2, rows), time=times + pd.to_timedelta(range(rows), "min")
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_blocks_of_days_take_weather_for_what_it_is():
+    reference, window = days(30, seed=1), days(10, first=30, seed=2)
+    options = {"rows": 1_200, "p_value": 0.001}
+    assert signal(window, reference, **options).breached is True
+    found = signal(window, reference, block=pd.Timedelta(days=1), **options)
+    assert found.breached is False
+    assert found.detail["units"] == [30, 10]
+    moved = days(10, first=30, seed=2, shift=60)
+    assert signal(moved, reference, block=pd.Timedelta(days=1), **options).breached is True
+
+
+def test_blocks_without_times_or_in_too_few_ways_cannot_say():
+    reference, window, day = days(30), days(2, first=30, rows=120), pd.Timedelta(days=1)
+    assert "no times" in signal(window.drop(columns="time"), reference, block=day).reason
+    found = signal(window, reference, block=day, p_value=0.001)
+    assert found.breached is None
+    assert "too few ways" in found.reason
+    assert "at least 2" in signal(days(1, rows=300), reference, block=day).reason
