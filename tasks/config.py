@@ -126,6 +126,8 @@ class Monitor(Section):
     reference_rows: int = Field(2_000, ge=50)
     mmd_rows: int = Field(500, ge=20)  # rows of each side that enter the MMD test
     permutations: int = Field(999, ge=19)
+    block: Duration | None = None  # rows of so long a stretch of time resemble each other, as those
+    # of a day's weather do: the drift test permutes such stretches whole
     confidence: float = Field(0.95, gt=0.5, lt=1)
     thresholds: list[Threshold] = [
         Threshold("log_loss", worse_by=0.02),
