@@ -135,6 +135,27 @@ def test_the_world_moves_and_a_better_model_serves(config, champion, make_frame)
     assert registry.champion().version == "1"
 
 
+def _explained(config, decision):
+    """Every kind of signal spoke, what moved is drawn, and the model is traced to its cause."""
+    from monitoring.records import Kind
+    from tasks import explaining, whatif
+
+    spoke = {s.kind for s in decision.signals.items if s.breached is not None}
+    assert spoke == set(Kind) - {Kind.SERVICE}  # no server counted requests
+    assert not [s for s in decision.signals.items if s.reason.startswith("it failed")]
+    told = explaining.told(config, decision.window_id)
+    assert told.decision == decision
+    assert told.outcome["version"] == "2"
+    assert places.picture_path(config, decision.window_id).exists()
+    assert decision.signals.moved[0].startswith("wind: median")
+    answered, trace = explaining.traced(config, f"1-{START.isoformat()}-0")
+    assert answered is None  # the first version was asked for by hand
+    assert trace["version"]["window_id"] == "first"
+    found = whatif.compare(config, replace(config.policy, confirmations=3, memory=3))
+    assert found["own_rules_agree"] == found["recorded"]["checks"] == 1
+    assert (found["recorded"]["retrains"], found["other"]["retrains"]) == (1, 0)
+
+
 def test_a_challenger_that_is_no_better_is_refused_and_nothing_moves(config, champion, make_frame):
     import asyncio
 
