@@ -6,7 +6,7 @@ with weights p_current(x) / p_reference(x) it is right where the current rows li
 Sugiyama, Krauledat and Mueller 2007). Weights cost rows, so they are used only where three things
 hold, and shrunk towards 1 in between:
 
-- the two windows can be told apart, yet overlap: beyond an AUC of 0.9 there is little to weight,
+- the two windows can be told apart, yet overlap: beyond an AUC of 0.8 there is little to weight,
 - the model's residuals go along with the weights on the reference rows, by a score test; where they
   do not, weights change nothing but the variance,
 - at least half of the reference rows stay effective: weights are tempered until they do.
@@ -27,7 +27,7 @@ _RIDGES = (10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
 _WIDTH = 400  # coordinates beyond are projected, so that the fit stays a fraction of a second
 _HIGHEST = 10.0  # a weight is cut off at so many times the mean
 _EFFECTIVE = 0.5  # share of the reference rows that stay effective
-_OVERLAP = (0.80, 0.90)  # AUC up to which weights count in full, and from which not at all
+_OVERLAP = (0.70, 0.80)  # AUC up to which weights count in full, and from which not at all
 _BLOCKS = 20  # of following reference rows, for the variance of the score test
 _TREND = (2.0, 3.0)  # deviations of the score test, likewise
 

@@ -44,6 +44,7 @@ def run(
     window: int | None = None,
     target: str = "target",
     peers: str | None = None,
+    resamples: int = 400,
     threads: int = 1,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -62,15 +63,15 @@ def run(
                 cut = Cut(
                     train or given.train, reference or given.reference, window or given.window
                 )
-                rows += compare(stream(name, cut, trials=trials, target=target), seed=seed)
+                rows += compare(stream(name, cut, trials=trials, target=target), resamples, seed)
         for name in tables:
-            rows += compare(table(name, repeats=repeats, seed=seed), seed=seed)
+            rows += compare(table(name, repeats=repeats, seed=seed), resamples, seed)
     if json_path is not None:
         Path(json_path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows
 
 
-def compare(trials: Iterable[Trial], *, seed: int) -> list[dict[str, Any]]:
+def compare(trials: Iterable[Trial], resamples: int, seed: int) -> list[dict[str, Any]]:
     """Every method on every window of the trials, summed up by the trials' names."""
     by_name: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -78,16 +79,18 @@ def compare(trials: Iterable[Trial], *, seed: int) -> list[dict[str, Any]]:
     rows = []
     for name, group in by_name.items():
         real = [_realised(window) for trial in group for window in trial.windows]
-        for method, (found, seconds) in _methods(group, seed).items():
+        for method, (found, seconds) in _methods(group, resamples, seed).items():
             rows.append(_row(name, method, found, real, seconds))
     return rows
 
 
-def _methods(group: list[Trial], seed: int) -> dict[str, tuple[list[Figures] | None, float | str]]:
+def _methods(
+    group: list[Trial], resamples: int, seed: int
+) -> dict[str, tuple[list[Figures] | None, float | str]]:
     found: dict[str, tuple[list[Figures] | None, float | str]] = {}
     for name, estimate in (
-        ("everfit", lambda t, w: _everfit(t, w, seed, weighting=True)),
-        ("everfit, no weights", lambda t, w: _everfit(t, w, seed, weighting=False)),
+        ("everfit", lambda t, w: _everfit(t, w, resamples, seed, weighting=True)),
+        ("everfit, no weights", lambda t, w: _everfit(t, w, resamples, seed, weighting=False)),
         ("nothing changes", _unchanged),
     ):
         found[name] = _timed(group, estimate)
@@ -104,14 +107,16 @@ def _timed(
     return found, (time.perf_counter() - started) / max(len(found), 1)
 
 
-def _everfit(trial: Trial, number: int, seed: int, *, weighting: bool) -> Figures:
+def _everfit(trial: Trial, number: int, resamples: int, seed: int, *, weighting: bool) -> Figures:
     old, new = trial.reference, trial.windows[number]
     points = None
     if weighting:
         embedding = Embedding.fit(old.frame, trial.columns)
         before, after = embedding.transform(old.frame), embedding.transform(new.frame)
         points = (before.astype(np.float64), after.astype(np.float64))
-    found = estimate_performance(old.proba, old.codes, new.proba, points=points, seed=seed)
+    found = estimate_performance(
+        old.proba, old.codes, new.proba, points=points, seed=seed, resamples=resamples
+    )
     nothing = float("nan")
     return {
         m: (i.value, i.low if i.low is not None else nothing, i.high or nothing)
