@@ -18,7 +18,7 @@ def shift(x: np.ndarray, y: np.ndarray, category: bool, permutations: int, seed:
     from monitoring.shift import shift_test
 
     x, y = (samples.frame(rows, category) for rows in (x, y)) if _mixed(x, y, category) else (x, y)
-    return shift_test(x, y, permutations=permutations, seed=seed).p_value
+    return shift_test(x, y, permutations=permutations, seed=seed, explain=False).p_value
 
 
 def mmd(x: np.ndarray, y: np.ndarray, category: bool, permutations: int, seed: int) -> float:
@@ -34,7 +34,8 @@ def domain(x: np.ndarray, y: np.ndarray, category: bool, permutations: int, seed
 
     frames = [samples.frame(rows, category) for rows in (x, y)]
     columns = _kinds(frames[0], category)
-    return domain_test(*frames, columns, permutations=permutations, seed=seed).p_value
+    found = domain_test(*frames, columns, permutations=permutations, seed=seed, repeats=0)
+    return found.p_value
 
 
 def hotelling(x: np.ndarray, y: np.ndarray, category: bool, permutations: int, seed: int) -> float:

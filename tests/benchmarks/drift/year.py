@@ -17,6 +17,7 @@ from tests.benchmarks.peers import environment
 CHANGES = (0.25, 0.5, 1.0)  # sigma, in three of ten columns
 LIMIT = 4 * WEEK_HOURS  # hours after which a change counts as missed
 BEFORE = 4 * WEEK_HOURS  # stationary hours that river's detectors see first
+FLOOR = 1e-3  # see Plan
 EPISODES_FROM = 100_000  # seeds of the streams that change
 EVIDENTLY = {"Evidently, half the columns": 0.5, "Evidently, any column": 1e-9}
 
@@ -85,7 +86,7 @@ def _everfit(
         ),
     )
     for change in changes:
-        short = replace(plan, hours=LIMIT)
+        short = replace(plan, hours=LIMIT, floor=FLOOR)
         options = {"change": change, "until_alarm": True}
         jobs = [(short, seed + EPISODES_FROM + i, options) for i in range(episodes)]
         found = _all(pool, jobs, f"{name}: {change:g} sigma", say)
