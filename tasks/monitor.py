@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from tasks.pictures import drawn
 
 if TYPE_CHECKING:
     from tasks.config import Config
+
+log = logging.getLogger(__name__)
 
 
 @task(cache_policy=NO_CACHE)
@@ -56,8 +59,11 @@ def decide(config: Config, signals: Signals, now: datetime) -> Decision:
         fresh_drift = sees and not before and "drift" not in state.latched
         if decision.action is not Action.KEEP or fresh_drift:
             decision = replace(decision, signals=drawn(config, decision, now))
-        if store.save_decision(decision):
+        fresh = store.save_decision(decision)
+        if fresh:
             store.save_state(config.name, state.to_dict())
+    for sentence in decision.alerts if fresh else ():
+        log.warning("%s, window %s: %s", config.name, decision.window_id, sentence)
     artifacts.decision_markdown(config.name, decision)
     return decision
 

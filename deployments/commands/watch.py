@@ -51,3 +51,6 @@ def command(
     click.echo(f"{decision.action.value} ({decision.rule}), window {decision.window_id}")
     for reason in decision.reasons:
         click.echo(f"  {reason}")
+    for near in decision.nearly:
+        click.echo(f"  nearly {near}")
+    click.echo(f"  more: everfit explain {config}")
