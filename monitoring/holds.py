@@ -80,8 +80,7 @@ def _week(state: PolicyState, now: datetime, rules: Rules) -> Hold | None:
 def _rows(cause: str, signals: Signals, state: PolicyState, rules: Rules) -> Hold | None:
     if cause == "latency":  # a faster model is sought on the rows at hand; no new ones are needed
         return None
-    labels = next((s.detail for s in signals.of(Kind.LABELS) if "new_labels" in s.detail), {})
-    return _too_few(cause, labels, rules) or _latched(cause, labels, state, rules)
+    return _too_few(cause, _rows_of(signals), rules) or _latched(cause, signals, state, rules)
 
 
 def _too_few(cause: str, labels: Mapping[str, Any], rules: Rules) -> Hold | None:
@@ -108,18 +107,29 @@ def _too_few(cause: str, labels: Mapping[str, Any], rules: Rules) -> Hold | None
     return None
 
 
-def _latched(
-    cause: str, labels: Mapping[str, Any], state: PolicyState, rules: Rules
-) -> Hold | None:
-    if cause not in DRIFTS or "drift" not in state.latched or state.refusals:
+def _latched(cause: str, signals: Signals, state: PolicyState, rules: Rules) -> Hold | None:
+    """A shift that was answered: by a new champion, or by a refusal that nothing speaks against."""
+    if cause not in DRIFTS or "drift" not in state.latched:
         return None
-    growth, enough = labels.get("growth"), rules.relearn_growth
+    if state.refusals and not causes.certainly_fine(signals, rules):
+        return None
+    growth, enough = _rows_of(signals).get("growth"), rules.relearn_growth
     if enough is not None and growth is not None and growth >= enough:
         return None
+    done = (
+        "the gate refused to answer this drift, and the model does no harm"
+        if state.refusals
+        else "the last retrain already answered this drift"
+    )
     more = f", or once the labelled rows have grown by {enough:.0%}" if enough else ""
     windows = f"{rules.clear_after} quiet windows"
     return Hold(
         "latched",
-        f"the last retrain already answered this drift; it counts anew after {windows}{more}",
-        f"a distinct shift: the last retrain answered this one ({windows} clear it)",
+        f"{done}; it counts anew after {windows}{more}",
+        f"a distinct shift: {done} ({windows} clear it)",
     )
+
+
+def _rows_of(signals: Signals) -> Mapping[str, Any]:
+    """How many labelled rows are new to the champion, and their growth."""
+    return next((s.detail for s in signals.of(Kind.LABELS) if "new_labels" in s.detail), {})

@@ -19,8 +19,9 @@ How a breach becomes an action:
   quiet for `clear_after` windows. After a retrain that passed, latched drift does not fire: the new
   champion's reference already holds the new world, so what is left is the windows' own texture, and
   a distinct shift retrains once; `relearn_growth` lets a shift that stays be learnt again as its
-  rows add up. After a refusal the latch ends with the back-off at the latest. A
-  performance breach is realised harm and may fire again after every cool-down.
+  rows add up. After a refusal the latch ends with the back-off, unless the performance is certainly
+  fine: a shift that does no harm is tried once. A performance breach is realised harm and may fire
+  again after every cool-down.
 - A data fault (`schema`) is no new world: a person is told, and drift waits until it is mended.
 - Under `performance-first`, drift waits too while the performance is certainly fine.
 """

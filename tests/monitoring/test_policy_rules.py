@@ -228,6 +228,19 @@ def test_performance_first_watches_drift_that_is_certainly_harmless():
         assert usual_acted == [2]  # by default once per distinct shift
 
 
+def test_a_harmless_shift_is_tried_once_even_if_the_gate_refuses():
+    for proof in ({"fine": True}, {"estimate_fine": True}):
+        replay = Replay()
+        acted = [d for d in range(1, 200) if replay.check(d, False, drift=True, **proof).retrain]
+        assert acted == [2]
+        held = replay.check(200, drift=True, **proof)
+        assert held.rule == "latched"
+        assert "the gate refused" in held.reasons[0]
+    doubted = Replay()
+    acted = [d for d in range(1, 200) if doubted.check(d, False, drift=True).retrain]
+    assert acted == [2, 16, 44, 100]  # in doubt it is tried ever more rarely
+
+
 def test_performance_first_acts_on_doubt_and_on_harm():
     doubt = Replay(FIRST)
     doubt.check(1, drift=True)
