@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -96,12 +97,14 @@ def domain(
     )
 
 
-def moved(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
+def moved(
+    reference: pd.DataFrame, current: pd.DataFrame, columns: Mapping[str, str]
+) -> tuple[str, ...]:
     """What moved and how, a sentence each, the farthest first; nothing where it cannot be said."""
     from monitoring.movement import movements
 
     try:
-        found = movements(reference, current, dict(settings.columns))
+        found = movements(reference, current, columns)
     except Exception:
         _log.exception("what moved could not be said")
         return ()

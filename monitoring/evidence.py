@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from monitoring.records import Kind, RequestCount, Signal, Value
 from monitoring.rules import Rules, Threshold
@@ -70,7 +70,10 @@ class Settings:
     slices: Sequence[str] = ()  # columns by whose values performance is told as well
     slice_thresholds: Sequence[SliceThreshold] = ()
     estimate: bool = True  # performance without labels, where the rows of the proof are known
-    thorough: bool = False  # what moved and the domain classifier also where no drift is seen
+    explain: Literal["drift", "always", "never"] = (
+        "drift"  # when what moved is said, and the domain
+    )
+    # classifier asked, which takes a second
 
 
 def level_of(settings: Settings, length: timedelta) -> float | None:

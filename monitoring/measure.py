@@ -21,7 +21,7 @@ def measure(window: Window, evidence: Evidence, settings: Settings, now: datetim
     """Every detector's word about `window` at `now`.
 
     The domain classifier and the sentences on what moved take longer, and are asked where a witness
-    sees drift, or `settings.thorough`.
+    sees drift, unless `settings.explain` says otherwise.
     """
     length = window.end - window.start
     items = list(detectors.drift(evidence.reference, evidence.current, settings, length))
@@ -31,11 +31,11 @@ def measure(window: Window, evidence: Evidence, settings: Settings, now: datetim
             items += detectors.drift(evidence.reference, frame, settings, longer, suffix)
     moved: tuple[str, ...] = ()
     seen = [s.name for s in items if s.breached]
-    if seen or settings.thorough:
+    if settings.explain == "always" or (seen and settings.explain == "drift"):
         widest = max(evidence.longer, default=None) if all("@" in name for name in seen) else None
         frame = evidence.current if widest is None or not seen else evidence.longer[widest]
         items += detectors.domain(evidence.reference, frame, settings, length)
-        moved = detectors.moved(evidence.reference, frame, settings)
+        moved = detectors.moved(evidence.reference, frame, dict(settings.columns))
     items += detectors.schema(evidence, settings, length)
     items += detectors.predictions(evidence, settings, length)
     items += detectors.performance(evidence, settings)

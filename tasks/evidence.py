@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def settings(config: Config, now: datetime) -> Settings:
     monitor = config.monitor
     with places.telemetry(config) as store:
         state = PolicyState.from_dict(store.state(config.name) or {})
+        known = any(_sees_drift(decision) for decision in store.decisions(1))
     return Settings(
         columns=dict(config.data.columns),
         classes=tuple(config.data.classes),
@@ -107,9 +109,16 @@ def settings(config: Config, now: datetime) -> Settings:
         permutations=monitor.permutations,
         seed=config.train.seed,
         label_delay=config.data.label_delay,
+        explain="never" if known else "drift",  # drift that goes on was explained when it began
         slices=tuple(monitor.slices),
         slice_thresholds=tuple(monitor.slice_thresholds),
     )
+
+
+def _sees_drift(decision: Mapping[str, Any]) -> bool:
+    """Whether a witness saw drift in the window of a stored decision."""
+    items = decision["signals"]["items"]
+    return any(s["kind"] == "drift" and s["breached"] for s in items)
 
 
 def evidence(config: Config, window: Window, now: datetime) -> Evidence:

@@ -33,9 +33,16 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
         current = store.rows(window.start, window.end, as_of=now)
     return replace(
         signals,
+        moved=signals.moved or _moved(config, reference, current),
         report=_kept("report", lambda: _report(config, decision, reference, current)),
         picture=_kept("picture", lambda: _picture(config, decision, reference, current)),
     )
+
+
+def _moved(config: Config, reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
+    from monitoring.detectors import moved
+
+    return moved(reference, current, dict(config.data.columns))
 
 
 def _kept(what: str, draw: Callable[[], Path]) -> str | None:

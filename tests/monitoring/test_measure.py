@@ -175,8 +175,10 @@ def test_what_moved_is_told_where_drift_is_seen_or_when_asked():
     shifted = measure(window(), evidence(current=frame(600, 2, shift=1.0)), settings(), NOW)
     assert {m.partition(":")[0] for m in shifted.moved} == {"a", "b"}
     assert said(shifted, "domain_classifier").breached
-    asked = measure(window(), evidence(), settings(thorough=True), NOW)
+    asked = measure(window(), evidence(), settings(explain="always"), NOW)
     assert said(asked, "domain_classifier").breached is False
+    moved = evidence(current=frame(600, 2, shift=1.0))
+    assert measure(window(), moved, settings(explain="never"), NOW).moved == ()
 
 
 def test_measuring_is_pure():
