@@ -70,10 +70,7 @@ class Settings:
     slices: Sequence[str] = ()  # columns by whose values performance is told as well
     slice_thresholds: Sequence[SliceThreshold] = ()
     estimate: bool = True  # performance without labels, where the rows of the proof are known
-    explain: Literal["drift", "always", "never"] = (
-        "drift"  # when what moved is said, and the domain
-    )
-    # classifier asked, which takes a second
+    explain: Literal["drift", "always", "never"] = "drift"  # when it is said what moved
 
 
 def level_of(settings: Settings, length: timedelta) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from monitoring.measure import Evidence, Settings
     from monitoring.policy_state import PolicyState
     from monitoring.records import RequestCount, Signal, Signals, Window
+    from monitoring.rules import Metric
     from monitoring.schedule import ErrorBudget
     from monitoring.telemetry import TelemetryStore
     from tasks.config import Config
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 _USUAL = timedelta(days=70)  # of counted requests, to know what is usual
 _RECORD = 20  # windows whose estimates are compared with their labels
 _LOOKED_AT = 400  # decisions that these are sought among
-_ESTIMATED = ("accuracy", "error", "log_loss", "roc_auc")
+_ESTIMATED: tuple[Metric, ...] = ("accuracy", "error", "log_loss", "roc_auc")
+_REALISED: dict[tuple[str, str], tuple[Signal, ...]] = {}
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -149,7 +152,7 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
             proof=_table(config, champion, lineage.PROOF),
             counts=store.counts_between(window.start, window.end) or None,
             usual_counts=_usual_counts(store, window),
-            earlier=_earlier(config, store, matured_to, now),
+            earlier=_earlier(config, store, matured_to),
         )
 
 
@@ -162,31 +165,46 @@ def _usual_counts(store: TelemetryStore, window: Window) -> tuple[RequestCount, 
 
 
 def _earlier(
-    config: Config, store: TelemetryStore, matured_to: datetime, now: datetime
+    config: Config, store: TelemetryStore, matured_to: datetime
 ) -> dict[str, tuple[tuple[Signal, ...], tuple[Signal, ...]]]:
     """Earlier estimates and what the labels said since, of the newest windows without overlap."""
     from monitoring import recorded
-    from monitoring.performance import performance_signals
     from monitoring.records import Kind
 
     found: dict[str, tuple[tuple[Signal, ...], tuple[Signal, ...]]] = {}
-    free = matured_to  # windows before this overlap none that was taken
+    free = matured_to  # windows that end before it overlap none that was taken
     for stored in store.decisions(_LOOKED_AT):
+        if datetime.fromisoformat(stored["signals"]["window"]["end"]) > free:
+            continue
         known = recorded.signals(stored["signals"])
         estimated = tuple(s for s in known.of(Kind.ESTIMATE) if s.breached is not None)
-        if not estimated or known.window.end > free:
+        if not estimated:
             continue
         free = known.window.start
-        rows = store.rows(known.window.start, known.window.end, as_of=now)
-        was = performance_signals(
-            rows,
-            tuple(config.data.classes),
-            tuple(t for t in config.monitor.thresholds if t.metric in _ESTIMATED),
-            {},
-            minimum_labels=2,
-            resamples=2,  # the figures alone are asked for
-        )
-        found[known.window.id] = (estimated, was)
+        found[known.window.id] = estimated, _realised(config, store, known.window)
         if len(found) == _RECORD:
             break
     return found
+
+
+def _realised(config: Config, store: TelemetryStore, window: Window) -> tuple[Signal, ...]:
+    """What the labels of a matured window say: figures alone, remembered while the process lives.
+
+    A label that comes later still would change them by as little as it is one of many.
+    """
+    from monitoring import answers
+    from monitoring.performance import performance_signals
+    from monitoring.rules import Threshold
+
+    place = (config.store_url, window.id)
+    if place not in _REALISED:
+        rows = answers.labelled(store, window.start, window.end)
+        _REALISED[place] = performance_signals(
+            pd.DataFrame({"proba": rows.probabilities, "label": rows.labels}),
+            tuple(config.data.classes),
+            tuple(Threshold(metric, above=math.inf) for metric in _ESTIMATED),
+            {},
+            minimum_labels=2,
+            resamples=2,  # of the intervals, which nobody asks for
+        )
+    return _REALISED[place]

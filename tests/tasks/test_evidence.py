@@ -8,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring.policy import PolicyState, after_retrain
-from monitoring.records import Kind, Signal, Signals, Window
+from monitoring.records import (
+    Action,
+    Decision,
+    Kind,
+    Label,
+    Prediction,
+    Signal,
+    Signals,
+    Window,
+)
 from monitoring.schedule import Spent
 from tasks import evidence, places
 from tasks.config import ConfigFault, load
@@ -108,3 +117,25 @@ def test_values_that_make_no_sense_are_refused(tiny_config, key, value, told):
 def test_without_a_champion_there_is_nothing_to_watch(config):
     with pytest.raises(evidence.NoChampion, match="everfit train"):
         evidence.champion_of(config)
+
+
+def test_earlier_estimates_are_held_against_labels_that_are_due(config):
+    """Of daily checks of a 2-day window every second one counts, and none that is not mature."""
+    with places.telemetry(config) as store:
+        for day in range(8):
+            end = NOW + day * DAY
+            window = Window(f"w{day}", "tiny", "1", end - 2 * DAY, end, 20, 0)
+            said = Signal("estimated_accuracy", Kind.ESTIMATE, False, value=0.9, rows=20)
+            store.save_decision(
+                Decision(window.id, end, Action.KEEP, "healthy", (), Signals(window, (said,)))
+            )
+            rows = [f"{day}-{i}" for i in range(10)]
+            store.record(
+                Prediction(id, end - DAY / 2, "1", {"hour": 7}, (0.8, 0.2), 1.0) for id in rows
+            )
+            store.label(Label(id, "on time" if i else "late", end) for i, id in enumerate(rows))
+        found = evidence._earlier(config, store, NOW + 6 * DAY)
+    assert list(found) == ["w6", "w4", "w2", "w0"]
+    realised = {s.name: s for s in found["w4"][1]}
+    assert realised["accuracy"].value == pytest.approx(0.9)
+    assert realised["accuracy"].rows == 20
