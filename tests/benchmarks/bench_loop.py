@@ -46,6 +46,12 @@ FROZEN, SCHEDULE = "frozen", "every block"
 @click.option("--shuffle", is_flag=True, help="Put the file's rows out of order: no drift is left.")
 @click.option("--age", is_flag=True, help="Leave the maximum-age rule on (20 blocks).")
 @click.option("--recency/--no-recency", default=True, help="Use the recency test.")
+@click.option(
+    "--search/--no-search",
+    "again",
+    default=True,
+    help="Let everfit's retrains search; without, they keep the first champion's parameters.",
+)
 @click.option("--trials", type=click.IntRange(1), help="Of the first search.")
 @click.option("--warm-trials", type=click.IntRange(1), help="Of each later search.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -64,6 +70,7 @@ def command(
     shuffle: bool,
     age: bool,
     recency: bool,
+    again: bool,
     trials: int | None,
     warm_trials: int | None,
     seed: int,
@@ -84,7 +91,7 @@ def command(
         )
     else:
         raise click.UsageError("give --data FILE and --target COL, --data flights, or --synthetic")
-    chosen = {"trials": trials, "warm_trials": warm_trials}
+    chosen = {"trials": trials, "warm_trials": warm_trials, "again": again}
     search = Search(**{name: value for name, value in chosen.items() if value is not None})
     result = run(stream, search=search, every=every, age=age, recency=recency, seed=seed,
                  say=lambda text: click.echo(text, err=True))  # fmt: skip
@@ -178,12 +185,11 @@ def report(result: dict[str, Any]) -> str:
         "",
         score.text(rows),
         "",
-        *score.verdicts(rows, SCHEDULE),
+        *score.verdicts(rows, SCHEDULE, stream),
     ]
     if stream.shifts:
-        lines.append(
-            f"the stream moves after the blocks {', '.join(str(s) for s in stream.shifts)}"
-        )
+        moves = ", ".join(str(s) for s in stream.shifts)
+        lines.append(f"the stream moves after the blocks {moves}")
     for name, log in logs.items():
         if name.startswith("everfit"):
             lines += ["", f"{name}: why"]

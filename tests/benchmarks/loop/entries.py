@@ -110,3 +110,4 @@ class Triggered(Frozen):
         cuts = self._adwin.feed(per_row_error(self.stream.y[a:b], self.log.proba[a:b]))
         if cuts and self._adwin.mean > before and not self.last(block):
             self.refit(block, f"ADWIN: error {before:.3f} -> {self._adwin.mean:.3f}")
+            self._adwin = Adwin(self._adwin.delta)  # the errors are another model's from here on

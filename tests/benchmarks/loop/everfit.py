@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from monitoring import policy
-from monitoring.measure import Evidence, Settings, lengths_tested, measure
+from monitoring.evidence import Evidence, Settings
+from monitoring.measure import lengths_tested, measure
 from monitoring.records import Signals, Window
 from monitoring.schedule import ErrorBudget, Spent
 from tasks.rows import TIME
@@ -138,6 +139,7 @@ class Everfit(Frozen):
             minimum_rows=plan.minimum_rows,
             minimum_labels=plan.minimum_rows,
             mmd_rows=min(settings.MMD_ROWS, stream.block),
+            explain="never",  # it costs much and decides nothing
             seed=self.seed,
         )
         evidence = Evidence(

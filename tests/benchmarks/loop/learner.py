@@ -139,7 +139,7 @@ class Outcome:
 
     model: Model | None  # the new champion; None when the gate refused
     verdict: Verdict
-    params: Params
+    params: Params  # that the search chose
     memory: Mapping[str, Any]
     trials: int
     seconds: float  # of the search, the fits and the gate
@@ -165,7 +165,10 @@ def retrain(
     )
     if not len(training):
         raise DataFault("a retrain needs labelled rows besides the gate's, got none: add rows")
-    params, memory, trials = learner.search(training, memory)
+    if champion is None or learner.limits.again:
+        params, memory, trials = learner.search(training, memory)
+    else:
+        params, memory, trials = champion.params, memory or {}, 0
     proven, _ = learner.fit(training, params, now)
     codes = to_labels(holdout[schema.target], schema.classes)
     shares = np.bincount(

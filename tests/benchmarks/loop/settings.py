@@ -19,7 +19,7 @@ from tests.benchmarks.loop.streams import Stream
 CALIBRATION_BLOCKS = 3  # the performance window
 RECENCY_BLOCKS = 12  # rows on which older and newer proxies are compared
 LAG_BLOCKS = 20  # the older proxy learnt rows at least so far back, where there are such
-GATE_BLOCKS = 2
+GATE_ROWS = 200  # or a block, where that is more
 CONFIDENCE = 0.999  # of every bound
 CALIBRATION_FLOOR = 0.02
 RECENCY_FLOOR = 0.005  # nats a row
@@ -41,6 +41,7 @@ class Search:
     seconds: float = 120.0
     trial_rows: int = 100_000
     validation: float = 0.2  # the newest share of the training rows
+    again: bool = True  # False: retrains keep the first champion's parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class Plan:
 
 def plan(stream: Stream, rule_set: str, search: Search, *, age: bool = False) -> Plan:
     """The rules for a stream. `age` leaves the rule on a champion's maximum age on.
+
+    The gate looks at the newest block alone: what it holds back, the challenger has not learnt, and
+    where the stream moves that is what the challenger would be better by.
 
     Cool-down: two and a half blocks, so at most every third block is followed by a retrain. The
     calibration gap of many classes is a sum of many noises: its floor grows with their number.
@@ -85,9 +89,9 @@ def plan(stream: Stream, rule_set: str, search: Search, *, age: bool = False) ->
     return Plan(
         Rules(**{name: value for name, value in chosen.items() if name in known}),
         GateRule(
-            rows=GATE_BLOCKS * rows,
+            rows=max(rows, GATE_ROWS),
             minimum_rows=max(enough, 2),
-            margin=-0.02,  # two blocks are one weather: refuse what is clearly worse
+            margin=-0.02,  # a block is one weather: refuse what is clearly worse
             refit=True,
         ),
         thresholds,

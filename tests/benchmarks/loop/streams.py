@@ -34,7 +34,8 @@ class Stream:
     block: int  # rows
     span: timedelta  # a block's length on the stream's clock, in the median
     notes: tuple[str, ...] = ()
-    shifts: tuple[int, ...] = ()  # blocks at which a synthetic stream moves
+    shifts: tuple[int, ...] = ()  # blocks after which a synthetic stream moves
+    truth: str = ""  # 'still', 'harmless' or 'abrupt' where it is known
 
     @property
     def blocks(self) -> int:
@@ -77,7 +78,8 @@ def from_file(
     else:
         clock = None
     name = path.name.split(".")[0] + ("" if shuffle is None else f" (rows shuffled by {shuffle})")
-    return cut(name, frame, schema, block=block, clock=clock, notes=notes)
+    truth = "" if shuffle is None else "still"
+    return cut(name, frame, schema, block=block, clock=clock, notes=notes, truth=truth)
 
 
 def cut(
@@ -89,6 +91,7 @@ def cut(
     clock: pd.Series | None = None,
     notes: Sequence[str] = (),
     shifts: Sequence[int] = (),
+    truth: str = "",
 ) -> Stream:
     """Blocks of `block` rows after the first part; a last block under half as long is joined."""
     n = len(frame)
@@ -117,9 +120,8 @@ def cut(
         table[TIME] = clock.dt.floor("us").array
         seen = table[TIME].iloc[np.append(0, edges[:-1])]
         span = max(seen.diff().iloc[1:].median().to_pytimedelta(), timedelta(seconds=1))
-    return Stream(
-        name, table, schema, y, edges, block, span, tuple(notes), tuple(int(s) for s in shifts)
-    )
+    moves = tuple(int(s) for s in shifts)
+    return Stream(name, table, schema, y, edges, block, span, tuple(notes), moves, truth)
 
 
 def _text(value: object) -> str | None:
@@ -162,7 +164,7 @@ def synthetic(kind: str, *, rows: int = 30_000, block: int | None = None, seed: 
         (*(Column(name, "number") for name in names), Column("group", "category")), "label", (0, 1)
     )
     shifts = () if kind == "still" else at
-    return cut(f"synthetic {kind}", frame, schema, block=block, shifts=shifts)
+    return cut(f"synthetic {kind}", frame, schema, block=block, shifts=shifts, truth=kind)
 
 
 def flights() -> Stream:
