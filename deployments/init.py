@@ -127,11 +127,12 @@ monitor:                    # what each check looks at
   performance_window: 7d    # realised performance: those whose labels have come
   minimum_rows: {watched}         # fewer predictions than this say nothing
   minimum_labels: {watched}
+  # recency: false          # fit two small models in each check: do newer rows teach better?
   # slices: []             # columns by whose values the performance is told as well
   # slice_thresholds:       # - {{slice: COLUMN, metric: log_loss, worse_by: 0.1}}
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
-  # block: 1d               # rows of so long resemble each other: permute them together
+  # block: 1d               # rows of so long resemble each other: permute, resample them together
   # permutations: 999
   # confidence: 0.95        # a threshold is breached when the whole interval lies beyond it
   thresholds:               # below, above, or worse_by: than at the gate
@@ -163,6 +164,7 @@ gate:                       # a challenger must beat the champion on rows that n
   minimum_rows: {minimum}         # fewer prove nothing
   confidence: 0.95          # one-sided, of the paired bootstrap
   margin: 0.0               # the gain must exceed this; negative: no worse than this
+  # block: 1d               # rows of so long resemble each other: resample them together
 
 serving:
   host: 127.0.0.1

@@ -174,6 +174,8 @@ def performance(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             confidence=settings.confidence,
             minimum_labels=settings.minimum_labels,
             seed=settings.seed,
+            block=settings.block,
+            proof=evidence.proof,
         ),
     )
 
@@ -197,6 +199,7 @@ def slices(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             settings.slice_thresholds,
             confidence=settings.confidence,
             seed=settings.seed,
+            block=settings.block,
         ),
     )
 
@@ -233,6 +236,24 @@ def estimates(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
         ),
     )
     return *found, *record
+
+
+def recency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    """Whether newer rows teach a better model than those that the champion has learnt."""
+    from monitoring.recency import recency_signals
+
+    proxies = evidence.proxies
+    if proxies is None:
+        return ()
+    return guarded(
+        "recency_gain",
+        Kind.PERFORMANCE,
+        lambda: recency_signals(
+            *proxies,
+            confidence=max(settings.confidence, 0.999),  # neighbouring checks share most rows
+            minimum_rows=settings.minimum_labels,
+        ),
+    )
 
 
 def latency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from monitoring.records import Kind, RequestCount, Signal, Value
 from monitoring.rules import Rules, Threshold
 
@@ -47,6 +50,8 @@ class Evidence:
     usual_counts: Sequence[RequestCount] = ()  # of the time before it
     earlier: Mapping[str, tuple[Sequence[Signal], Sequence[Signal]]] = field(default_factory=dict)
     # by window: what was estimated of it, and what its labels said when they had come
+    proxies: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # losses per row of a
+    # small model of older rows and of one of newer rows, on the same rows after both
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,9 @@ class Settings:
     minimum_rows: int = 200
     minimum_labels: int = 200
     mmd_rows: int = 500  # of each side that enter the MMD test
-    block: timedelta | None = None  # rows of so long a stretch are permuted together, by `time`
+    block: timedelta | None = (
+        None  # rows of so long a stretch are permuted, and resampled, together
+    )
     permutations: int = 999
     seed: int = 0
     label_delay: timedelta = timedelta(0)  # after which most labels should have come

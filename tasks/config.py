@@ -119,6 +119,7 @@ class Monitor(Section):
     # are longer than `window`
     false_alarms: float = Field(0.01, gt=0, lt=1)  # probability of any false drift alarm in a year
     performance_window: Duration = timedelta(days=7)  # realised performance: matured labels
+    recency: bool = False  # fit two small models in each check: do newer rows teach better?
     slices: list[str] = []  # columns by whose values the performance is told as well
     slice_thresholds: list[SliceThreshold] = []  # as `thresholds`, in each slice of one column
     minimum_rows: int = Field(200, ge=2)
@@ -127,7 +128,8 @@ class Monitor(Section):
     mmd_rows: int = Field(500, ge=20)  # rows of each side that enter the MMD test
     permutations: int = Field(999, ge=19)
     block: Duration | None = None  # rows of so long a stretch of time resemble each other, as those
-    # of a day's weather do: the drift test permutes such stretches whole
+    # of a day's weather do: the drift test permutes such stretches whole, and the intervals of
+    # realised performance are over them
     confidence: float = Field(0.95, gt=0.5, lt=1)
     thresholds: list[Threshold] = [
         Threshold("log_loss", worse_by=0.02),
@@ -176,7 +178,7 @@ class Config(Section):
     train: Train
     monitor: Monitor = Monitor()
     policy: Annotated[Rules, _durations("cooldown", "maximum_age", "label_silence")] = Rules()
-    gate: GateRule = GateRule()
+    gate: Annotated[GateRule, _durations("block")] = GateRule()
     serving: Serving = Serving()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
@@ -203,11 +205,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _blocks_have_times(self) -> Config:
-        if self.monitor.block is not None and self.data.time is None:
-            raise ValueError(
-                f"monitor.block groups rows by their time, got {self.monitor.block} and no "
-                "data.time: name the time's column, or leave block out"
-            )
+        for place, block in (("monitor", self.monitor.block), ("gate", self.gate.block)):
+            if block is not None and self.data.time is None:
+                raise ValueError(
+                    f"{place}.block groups rows by their time, got {block} and no data.time: name "
+                    "the time's column, or leave block out"
+                )
         return self
 
     @model_validator(mode="after")

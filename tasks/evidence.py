@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from tasks import lineage, places
+from tasks import lineage, places, recency
 
 if TYPE_CHECKING:
     from models.records import Release
@@ -131,9 +131,10 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
     champion = champion_of(config)
     made = lineage.read(config, champion)
     matured_to = now - config.data.label_delay
+    reference, learnt_to = reference_of(config, champion), made.trained_through or made.made
     with places.telemetry(config) as store:
         return Evidence(
-            reference=reference_of(config, champion),
+            reference=reference,
             current=store.rows(window.start, window.end, as_of=now),
             matured=store.rows(
                 matured_to - config.monitor.performance_window,
@@ -142,7 +143,7 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
                 version=champion.version,
             ),
             baseline=made.baseline,
-            new_labels=store.new_labels(after=made.trained_through or made.made, as_of=now),
+            new_labels=store.new_labels(after=learnt_to, as_of=now),
             trained_rows=made.rows,
             last_label=store.last_label_arrival(as_of=now) or made.made,
             longer={
@@ -153,6 +154,9 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
             counts=store.counts_between(window.start, window.end) or None,
             usual_counts=_usual_counts(store, window),
             earlier=_earlier(config, store, matured_to),
+            proxies=recency.losses(config, store, reference, learnt_to, now)
+            if config.monitor.recency
+            else None,
         )
 
 
