@@ -14,6 +14,7 @@ was fitted are not exchangeable with others.)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,11 @@ class Number:
         missing = np.isnan(values)
         placed = []
         if len(self.values) > 1:
-            scores = np.interp(values, self.values, self.scores)
-            placed.append(np.where(missing, 0.0, scores))
+            known = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
+            scores = self.scores[known]
+            if not (missing | (self.values[known] == values)).all():  # slower
+                scores = np.interp(values, self.values, self.scores)
+            placed.append(np.where(missing, 0.0, scores) if missing.any() else scores)
         if self.gaps:
             placed.append(missing.astype(np.float64))
         return placed
@@ -78,7 +82,9 @@ class Category:
         return named + [f"{self.name} rare"] * self.others + [f"{self.name} missing"] * self.gaps
 
     def place(self, column: Any) -> list[NDArray[np.float64]]:
-        text = texts(column)
+        import pandas as pd
+
+        text = texts(pd.Series(column))
         place = {level: code for code, level in enumerate(self.levels)}
         codes = text.map(place).fillna(len(place)).to_numpy(dtype=np.int64, copy=True)
         codes[text.isna().to_numpy()] = -1
@@ -100,19 +106,23 @@ class Coordinates:
         """`pooled` is a frame, or a (rows, columns) float array.
 
         `kinds` (name -> 'number' or 'category') is needed where a frame's own types do not say it;
-        numbers and bools are numbers, anything else a category. Raises WindowFault when no column
-        holds two different values; such columns alone are left out.
+        numbers and bools are numbers, anything else a category. A column without two different
+        values is left out. Raises WindowFault for names that are there twice and unknown kinds.
         """
+        said = {str(name): kind for name, kind in (kinds or {}).items()}
+        unknown = {name: kind for name, kind in said.items() if kind not in ("number", "category")}
+        if unknown:
+            raise WindowFault(f"a column is a 'number' or a 'category', got {unknown}: correct it")
         placed: list[Number | Category] = []
         for name, column in _columns(pooled):
-            kind = (kinds or {}).get(name) or ("number" if _numeric(column) else "category")
+            kind = said.get(name) or ("number" if _numeric(column) else "category")
             fitted = _number(name, column) if kind == "number" else _category(name, column)
             if fitted.names():
                 placed.append(fitted)
         names = [n for c in placed for n in c.names()]
         source = np.repeat(np.arange(len(placed)), [len(c.names()) for c in placed])
         indicator = np.array(
-            [c.indicator or n.endswith(" missing") for c in placed for n in c.names()], dtype=bool
+            [c.indicator or n != c.name for c in placed for n in c.names()], dtype=bool
         )
         return cls(tuple(placed), tuple(names), source, indicator)
 
@@ -129,17 +139,21 @@ class Coordinates:
 def _columns(rows: Any) -> list[tuple[str, Any]]:
     if hasattr(rows, "columns"):
         names = [str(name) for name in rows.columns]
-        if len(set(names)) < len(names):
-            doubled = sorted({n for n in names if names.count(n) > 1})
+        if doubled := sorted(name for name, times in Counter(names).items() if times > 1):
             raise WindowFault(f"columns {doubled} are there more than once: rename them")
         return [(n, rows.iloc[:, i]) for i, n in enumerate(names)]
     return [(str(i), rows[:, i]) for i in range(rows.shape[1])]
 
 
 def _numeric(column: Any) -> bool:
-    return isinstance(column, np.ndarray) or bool(
-        column.dtype.kind in "biuf" or str(column.dtype) in ("boolean", "Int64", "Float64")
-    )
+    if isinstance(column, np.ndarray):
+        return True
+    if column.dtype == object:  # as a gap among whole numbers makes it
+        import pandas as pd
+
+        held = pd.api.types.infer_dtype(column, skipna=True)
+        return held in ("integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty")
+    return bool(column.dtype.kind in "biuf")
 
 
 def _number(name: str, column: Any) -> Number:
@@ -171,6 +185,6 @@ def _category(name: str, column: pd.Series) -> Category:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     frequent = [str(v) for v, n in ordered if n >= _RARE][:LEVELS]
     others = len(ordered) > len(frequent)
-    if len(frequent) + others < 2 and not gaps:
+    if len(frequent) + others + gaps < 2:
         return Category(name, (), False, False)  # one value throughout
     return Category(name, tuple(frequent), others, gaps)

@@ -12,7 +12,7 @@ With N rows of d columns, L bandwidths in steps of 2 and U units:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import torch
 
 SCALES = (0.5, 1.0, 2.0)  # bandwidths, in units of the median distance between pooled rows
-_MEDIAN_ROWS = 300
+_MEDIAN_ROWS = 160
 
 
 def median_distance(points: NDArray[np.float32]) -> float:
-    """Median distance over pairs of at most 300 rows evenly spread along their order."""
+    """Median distance over pairs of at most 160 rows evenly spread along their order."""
     if len(points) > _MEDIAN_ROWS:
         points = points[np.linspace(0, len(points) - 1, _MEDIAN_ROWS).round().astype(int)]
     squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
@@ -58,47 +58,67 @@ def unit_sums(
     total, size, count = len(points), units.size, units.count
     rows = torch.as_tensor(points, device=device)
     squares = (rows * rows).sum(1)
-    sums = torch.zeros(len(bandwidths), count, count, dtype=torch.float32, device=device)
+    sums = torch.empty(len(bandwidths), count, count, dtype=torch.float32, device=device)
+    held = max(1, int(memory_mb * 1e6 / (16 * total)))
+    if not size:  # units of any size
+        unit = torch.as_tensor(units.unit, device=device)
+        sums.zero_()
+        member = torch.zeros(total, count, device=device)
+        member[torch.arange(total, device=device), unit] = 1
+        for start in range(0, total, held):
+            stop = min(start + held, total)
+            for place, kernel in _kernels(rows, squares, start, stop, total, bandwidths):
+                sums[place].index_add_(0, unit[start:stop], kernel @ member)
+        return sums
+    block = min(max(held // size, 1), max(1024 // size, 1)) * size
+    for start in range(0, total, block):
+        stop = min(start + block, total)
+        for place, kernel in _kernels(rows, squares, start, stop, stop, bandwidths):
+            found = kernel
+            if size > 1:
+                found = found.view(stop - start, -1, size).sum(2)
+                found = found.view(-1, size, found.shape[1]).sum(1)
+            first, last = start // size, stop // size
+            sums[place, first:last, :last] = found
+            sums[place, :first, first:last] = found[:, :first].T
+    return sums
+
+
+def _kernels(
+    rows: torch.Tensor,
+    squares: torch.Tensor,
+    start: int,
+    stop: int,
+    across: int,
+    bandwidths: Sequence[float],
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """(place of the bandwidth, kernel of rows start to stop with rows 0 to `across`), widest first.
+
+    0 where a row meets itself. A kernel is good until the next one is asked for.
+    """
+    import torch
+
     widest = max(bandwidths)
     powers = [round((widest / b) ** 2) for b in bandwidths]
     exact = all(
         abs((widest / b) ** 2 - p) < 1e-9 * p and p & (p - 1) == 0
         for b, p in zip(bandwidths, powers, strict=True)
     )
-    step = max(size, 1)
-    block = max(1, int(memory_mb * 1e6 / (16 * total)) // step) * step
-    block = min(block, max(1024 // step, 1) * step)
-    if not size:
-        block = total  # of_blocks: units of any size, few rows
-        member = torch.zeros(total, count, device=device)
-        member[torch.arange(total, device=device), torch.as_tensor(units.unit, device=device)] = 1
-    for start in range(0, total, block):
-        stop = min(start + block, total)
-        distances = torch.addmm(squares[:stop], rows[start:stop], rows[:stop].T, alpha=-2.0)
-        distances.add_(squares[start:stop, None]).clamp_(min=0.0)
-        kernel, reached = distances, 0
-        for place in np.argsort(powers, kind="stable"):
-            if not exact:
-                kernel = distances.mul(-0.5 / bandwidths[place] ** 2).exp_()
-                kernel[:, start:].fill_diagonal_(0.0)
-            elif not reached:
-                kernel = distances.mul_(-0.5 / widest**2).exp_()
-                kernel[:, start:].fill_diagonal_(0.0)
-                reached = 1
-            while exact and reached < powers[place]:
-                kernel.square_()
-                reached *= 2
-            if not size:
-                found = member.T @ kernel @ member
-            elif size == 1:
-                found = kernel
-            else:
-                found = kernel.view(stop - start, -1, size).sum(2)
-                found = found.view(-1, size, found.shape[1]).sum(1)
-            first, last = (0, count) if not size else (start // step, stop // step)
-            sums[place, first:last, :last] = found
-            sums[place, :first, first:last] = found[:, :first].T
-    return sums
+    distances = torch.addmm(squares[:across], rows[start:stop], rows[:across].T, alpha=-2.0)
+    distances.add_(squares[start:stop, None]).clamp_(min=0.0)
+    kernel, reached = distances, 0
+    for place in np.argsort(powers, kind="stable"):
+        if not exact:
+            kernel = distances.mul(-0.5 / bandwidths[place] ** 2).exp_()
+            kernel[:, start:].fill_diagonal_(0.0)
+        elif not reached:
+            kernel = distances.mul_(-0.5 / widest**2).exp_()
+            kernel[:, start:].fill_diagonal_(0.0)
+            reached = 1
+        while exact and reached < powers[place]:
+            kernel.square_()
+            reached *= 2
+        yield int(place), kernel
 
 
 class Fourier:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_CHUNK = 64  # labelings drawn at once
+_NOISE = 1e-4  # of a statistic: labelings so near the observed one count as extreme as it is
 Statistic = Callable[[NDArray[np.int8]], NDArray[np.float64]]  # (B, U) labelings to (B,) values
 
 
@@ -33,17 +35,42 @@ class Rank:
 
 
 class Labelings:
-    """Random labelings of U units, `smaller` of them 1; equal seeds give equal labelings."""
+    """Random labelings of U units, `smaller` of them 1; equal seeds give equal labelings.
+
+    Units get random keys and the `smaller` lowest are chosen; where the last one chosen
+    ties with the first one left, the keys are drawn again. That is uniform, since keys are
+    exchangeable, and several times faster than a shuffle.
+    """
 
     def __init__(self, units: int, smaller: int, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 1])
-        self._start = np.zeros(units, np.int8)
-        self._start[:smaller] = 1
+        self._units, self._smaller = units, smaller
+        self._ahead = np.empty((0, units), np.int8)
 
     def draw(self, count: int) -> NDArray[np.int8]:
-        """(count, U) labelings."""
-        rows = np.broadcast_to(self._start, (count, len(self._start)))
-        return self._rng.permuted(rows, axis=1)
+        """(count, U) labelings, the same ones however many are asked for at once."""
+        parts, left = [], count
+        while left > 0:
+            if not len(self._ahead):
+                self._ahead = self._chunk()
+            taken, self._ahead = self._ahead[:left], self._ahead[left:]
+            parts.append(taken)
+            left -= len(taken)
+        return np.concatenate(parts) if parts else self._ahead[:0]
+
+    def _chunk(self) -> NDArray[np.int8]:
+        """Some labelings, at least one; the number varies with the ties."""
+        smaller, units = self._smaller, self._units
+        if not 0 < smaller < units:
+            return np.full((_CHUNK, units), int(smaller > 0), np.int8)
+        kind = np.uint16 if units < 4096 else np.uint32
+        while True:
+            keys = self._rng.integers(0, np.iinfo(kind).max, (_CHUNK, units), kind, endpoint=True)
+            last = np.partition(keys, smaller - 1, axis=1)[:, smaller - 1 : smaller]
+            chosen = (keys <= last).view(np.int8)
+            whole = np.count_nonzero(chosen, axis=1) == smaller
+            if whole.any():
+                return chosen if whole.all() else chosen[whole]
 
 
 def rank(
@@ -59,17 +86,19 @@ def rank(
 
     Without a `level`, exactly `permutations` are drawn. With one, as many as a decision at that
     level needs: `exceedances(level)` / level at most, but at least `permutations` where the answer
-    is close. `most` bounds how many are held at once.
+    is close. `most` bounds how many are held at once. Statistics within rounding errors of the
+    observed one count as extreme, so that ties never depend on how products were computed.
     """
     total, enough = permutations, 0
     if level is not None:
         enough = exceedances(level)
         total = max(permutations, math.ceil(enough / level - 1e-9) - 1)
     drawn = beyond = 0
-    batch = min(most, total if level is None else 64)
+    bar = observed - _NOISE * max(1.0, abs(observed))
+    batch = min(most, total if level is None else 16)
     while drawn < total:
         values = statistic(labelings.draw(min(batch, total - drawn)))
-        as_extreme = values >= observed
+        as_extreme = values >= bar
         if level is not None:
             running = beyond + np.cumsum(as_extreme)
             if running[-1] >= enough:

@@ -95,7 +95,9 @@ def mmd_test(
         raise WindowFault(f"permutations must be at least 1, got {permutations}: 999 is usual")
     if not scales or min(scales) <= 0:
         raise WindowFault(f"scales must be positive, got {tuple(scales)}: leave the default")
-    device = getattr(x, "device", "cpu")
+    device = x.device if hasattr(x, "detach") else "cpu"
+    if hasattr(x, "columns") and hasattr(y, "columns") and set(x.columns) == set(y.columns):
+        y = y[list(x.columns)]
     x_rows, y_rows = _matrix(x, "x"), _matrix(y, "y")
     if x_rows.shape[1] != y_rows.shape[1]:
         raise WindowFault(
@@ -108,7 +110,7 @@ def mmd_test(
     if route == "auto":
         route = "kernel" if len(units.order) <= MOST_KERNEL_ROWS else "features"
     if route == "kernel":
-        sums, units, median, unit = _kernel(x_rows, y_rows, units, scales, memory_mb, device)
+        sums, units, median, unit = _kernel(x_rows, y_rows, units, scales, seed, memory_mb, device)
         note = units.note
     else:
         sums, units, median, unit = _features(x_rows, y_rows, units, scales, seed, device)
@@ -165,6 +167,7 @@ def _kernel(
     y: NDArray[np.floating[Any]],
     units: Units,
     scales: Sequence[float],
+    seed: int,
     memory_mb: float,
     device: torch.device | str,
 ) -> tuple[torch.Tensor, Units, float, float]:
@@ -174,7 +177,7 @@ def _kernel(
     scaled = _scaled(pooled, centre, unit)
     along = projection(scaled)
     median = median_distance(scaled[np.argsort(along, kind="stable")])
-    units = units.arranged(along, len(x))
+    units = units.arranged(along, len(x), seed)
     bandwidths = [median * scale for scale in scales]
     sums = unit_sums(scaled[units.order], units, bandwidths, memory_mb=memory_mb / 2, device=device)
     return sums, units, median, unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.coordinates import Coordinates
+from monitoring.embedding import numbers
 from monitoring.errors import WindowFault
 from monitoring.features import Features
 from monitoring.kernels import SCALES, Fourier, median_distance, unit_sums
@@ -41,25 +43,54 @@ def sides(x: Any, y: Any) -> tuple[Any, Any]:
             "both samples are frames or both are arrays, got one of each: convert one"
         )
     if hasattr(x, "columns"):
-        missing = [c for c in x.columns if c not in y.columns]
-        if missing or len(x.columns) != len(y.columns):
-            extra = [c for c in y.columns if c not in x.columns]
-            raise WindowFault(
-                f"both samples need the same columns; {missing + extra} are on one side: select"
-            )
-        y = y[list(x.columns)]
-        if not len(x.columns):
-            raise WindowFault("samples have no column: select at least one")
+        x, y = _frames(x, y)
     else:
         x, y = _array(x, "x"), _array(y, "y")
         if x.shape[1] != y.shape[1]:
             raise WindowFault(
                 f"both samples need the same columns, got {x.shape[1]} and {y.shape[1]}: select"
             )
+        coarse = _coarser(x.dtype, y.dtype)
+        if coarse is not None:
+            x, y = x.astype(coarse, copy=False), y.astype(coarse, copy=False)
     for name, side in (("x", x), ("y", y)):
         if len(side) < 2:
             raise WindowFault(f"{name} needs at least 2 rows, got {len(side)}: widen the window")
     return x, y
+
+
+def _frames(x: Any, y: Any) -> tuple[Any, Any]:
+    """Both with the columns of `x`, in its order, numbers in types of as many digits."""
+    for side in (x, y):
+        count = Counter(str(name) for name in side.columns)
+        if doubled := sorted(name for name, times in count.items() if times > 1):
+            raise WindowFault(f"columns {doubled} are there more than once: rename them")
+    missing = list(x.columns.difference(y.columns, sort=False))
+    if missing or len(x.columns) != len(y.columns):
+        extra = list(y.columns.difference(x.columns, sort=False))
+        raise WindowFault(
+            f"both samples need the same columns; {missing + extra} are on one side: select"
+        )
+    y = y[list(x.columns)]
+    if not len(x.columns):
+        raise WindowFault("samples have no column: select at least one")
+    for name, one, other in zip(x.columns, x.dtypes, y.dtypes, strict=True):
+        coarse = _coarser(one, other)
+        if coarse is not None:
+            x, y = _rounded(x, name, coarse), _rounded(y, name, coarse)
+    return x, y
+
+
+def _coarser(one: Any, other: Any) -> Any:
+    """The float type with fewer digits that one side has and the other not, else None.
+
+    Both are rounded to it: 0.1 as float32 and 0.1 as float64 are a tie, not drift.
+    """
+    if one == other or one.kind not in "biuf" or other.kind not in "biuf":
+        return None
+    floats = [np.dtype(f"f{kind.itemsize}") for kind in (one, other) if kind.kind == "f"]
+    coarse = min(floats, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
+    return coarse if coarse.itemsize < 8 else None
 
 
 def _array(sample: Any, name: str) -> NDArray[np.floating[Any]]:
@@ -67,7 +98,7 @@ def _array(sample: Any, name: str) -> NDArray[np.floating[Any]]:
         sample = sample.detach().cpu()
     try:
         matrix = np.asarray(sample)
-        if matrix.dtype.kind != "f" or matrix.dtype.itemsize < 4:
+        if matrix.dtype.kind != "f":
             matrix = matrix.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise WindowFault(
@@ -105,20 +136,20 @@ def pooled_by_kernel(
     points = coordinates.transform(both)
     features = Features.choose(points, coordinates, seed)
     weighted = features.weighted(points)
-    along = _projection(points / features.deviation)
+    along = _projection(points)
     median = median_distance(weighted[np.argsort(along, kind="stable")])
-    units = units.arranged(along, m)
+    units = units.arranged(along, m, seed)
     bandwidths = [median * scale for scale in SCALES]
     weighted = weighted[units.order]
     sums = unit_sums(weighted, units, bandwidths, memory_mb=memory_mb / 4, device=device)
     own = torch.arange(units.count, device=sums.device)
     sizes = torch.as_tensor(units.sizes, dtype=torch.float32, device=sums.device)
     sums[:, own, own] += sizes  # a row's pair with itself
-    sums /= sizes[:, None]
-    sums /= sizes
-    if not units.size:  # the fewer rows a block has, the more its own pairs say: others' stand in
-        sums[:, own, own] = 0
-        sums[:, own, own] = sums.sum(2) / max(units.count - 1, 1)
+    if units.size != 1:
+        sums /= sizes[:, None]
+        sums /= sizes
+    if not units.size:
+        sums = _without_own(sums)
     entered = points[units.order]
     return Pooled(
         coordinates,
@@ -155,19 +186,18 @@ def pooled_by_features(
     median = median_distance(features.weighted(points)[rng.permutation(len(points))])
     bandwidths = [median * scale for scale in SCALES]
     waves = Fourier(len(features.weight), bandwidths, _FREQUENCIES, rng, device)
-    step = max(_CHUNK // units.size, 1) * units.size
     means, places, spectra = [], [], []
     ones = np.zeros(len(features.weight))
-    for side, order in ((x, units.order[units.order < m]), (y, units.order[units.order >= m] - m)):
-        for start in range(0, len(order), step):
-            points = coordinates.transform(_rows(side, order[start : start + step]))
-            weighted = features.weighted(points)
-            shape = (-1, units.size, points.shape[1])
-            means.append(_chunk_features(features, points, units.size))
-            places.append(weighted.reshape(shape).mean(axis=1))
-            spectra.append(waves.unit_means(torch.as_tensor(weighted, device=device), units.size))
-            ones += points.sum(axis=0, dtype=np.float64)
+    for part in units.chunks(_CHUNK):
+        side, order = (x, part.order) if part.first[0] else (y, part.order - m)
+        points = coordinates.transform(_rows(side, order))
+        weighted = features.weighted(points)
+        means.append(part.means(features.of(points)).astype(np.float32))
+        places.append(part.means(weighted).astype(np.float32))
+        spectra.append(_spectrum(waves, part, torch.as_tensor(weighted, device=device)))
+        ones += points.sum(axis=0, dtype=np.float64)
     spectrum = torch.cat(spectra).transpose(0, 1)
+    kernels = spectrum @ spectrum.transpose(1, 2)
     approximated = (
         f"{_FREQUENCIES} random frequencies a bandwidth in place of the kernel: its part of the "
         "power is theirs, that of the other statistics is whole"
@@ -176,9 +206,9 @@ def pooled_by_features(
         coordinates,
         features,
         units,
-        np.concatenate(means).astype(np.float32),
-        np.concatenate(places).astype(np.float32),
-        spectrum @ spectrum.transpose(1, 2),
+        np.concatenate(means),
+        np.concatenate(places),
+        kernels if units.size else _without_own(kernels),
         np.where(coordinates.indicator, np.rint(ones), 0).astype(np.int64),
         "; ".join(note for note in (approximated, units.note) if note),
     )
@@ -188,28 +218,51 @@ def _unit_features(
     features: Features, units: Units, entered: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(U, K) unit means, some units at a time where the features are many."""
-    if not units.size:
-        return units.means(features.of(entered)).astype(np.float32)
-    step = max(_CHUNK // units.size, 1) * units.size
-    chunks = range(0, len(entered), step)
-    return np.concatenate(
-        [_chunk_features(features, entered[i : i + step], units.size) for i in chunks]
-    ).astype(np.float32)
+    start, found = 0, []
+    for part in units.chunks(_CHUNK):
+        stop = start + len(part.order)
+        found.append(part.means(features.of(entered[start:stop])).astype(np.float32))
+        start = stop
+    return np.concatenate(found)
 
 
-def _chunk_features(
-    features: Features, points: NDArray[np.float32], size: int
-) -> NDArray[np.float32]:
-    found = features.of(points)
-    if size == 1:
-        return found
-    return np.asarray(found.reshape(-1, size, found.shape[1]).mean(axis=1))
+def _spectrum(waves: Fourier, units: Units, points: Any) -> Any:
+    """(U, L, 2 D) mean waves of units."""
+    import torch
+
+    if units.size:
+        return waves.unit_means(points, units.size)
+    single = waves.unit_means(points, 1)
+    means = units.means(single.cpu().numpy()).astype(np.float32)
+    return torch.as_tensor(means, device=single.device)
 
 
-def _projection(standard: NDArray[np.float32]) -> NDArray[np.float64]:
+def _without_own(kernels: Any) -> Any:
+    """Kernels where a block's mean with the others stands in for that with itself.
+
+    The fewer rows a block has, the more the pairs of a row with itself would say.
+    """
+    import torch
+
+    own = torch.arange(kernels.shape[1], device=kernels.device)
+    kernels[:, own, own] = 0
+    kernels[:, own, own] = kernels.sum(2) / max(kernels.shape[1] - 1, 1)
+    return kernels
+
+
+def _projection(points: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) a value by which rows are sorted: any fixed direction will do."""
-    weights = np.random.default_rng(0).normal(size=standard.shape[1])
-    return np.asarray(standard @ weights)
+    weights = np.random.default_rng(0).normal(size=points.shape[1])
+    return np.asarray(points @ weights)
+
+
+def _rounded(frame: Any, name: Any, kind: Any) -> Any:
+    """The frame with one column rounded to a float type."""
+    with np.errstate(over="ignore"):
+        column = numbers(frame[name]).astype(kind)
+    changed = frame.copy(deep=False)
+    changed[name] = column
+    return changed
 
 
 def _rows(side: Any, picked: NDArray[np.int64]) -> Any:
@@ -230,5 +283,7 @@ def _series(old: Any, new: Any) -> Any:
     import pandas as pd
 
     if old.dtype != new.dtype:
+        if old.dtype.kind in "biuf" and new.dtype.kind in "biuf":
+            return pd.Series(np.concatenate([numbers(old), numbers(new)]))
         old, new = old.astype(object), new.astype(object)
     return pd.concat([old, new], ignore_index=True)

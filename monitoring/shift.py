@@ -100,7 +100,7 @@ def shift_test(
         raise WindowFault(f"permutations must be at least 1, got {permutations}: 999 is usual")
     if level is not None and not 0 < level < 1:
         raise WindowFault(f"level must lie between 0 and 1, got {level}: 0.05, for instance")
-    device = getattr(x, "device", "cpu")
+    device = x.device if hasattr(x, "detach") else "cpu"
     x, y = sides(x, y)
     m, n = len(x), len(y)
     if blocks is not None:

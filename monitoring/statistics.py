@@ -75,14 +75,10 @@ class Evidence:
         }
         if len(pooled.features.pairs):
             self._effective["pairs"] = tails.effective(_correlations(features[:, self.products]))
-        total = self.count * max(units.size, 1)
-        self._counts = tails.Counts(
-            np.where(pooled.coordinates.indicator, pooled.ones, total // 2)
-            if units.size
-            else np.full(len(pooled.ones), total // 2),
-            self.small * max(units.size, 1),
-            total,
-        )
+        size = units.size
+        counted = pooled.coordinates.indicator & bool(size)  # blocks have no count of rows to rank
+        self._counts = tails.Counts(pooled.ones, self.small * size, self.count * size, counted)
+        self._common = np.setdiff1d(np.arange(self.location.stop), self._counts.rare)
 
     def __call__(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
         """-log10 of the tails' weighted mean, rounded so that equal labelings are equal."""
@@ -97,8 +93,8 @@ class Evidence:
         """Each statistic's closed-form tail, (B,) each."""
         coefficients = self._coefficients(labelings)
         z = self.z(coefficients)
-        log_p = self.location_tails(z, labelings)
-        found = {"location, largest": tails.largest(log_p.min(axis=1), self._effective["location"])}
+        log_p = self._largest_location(z, labelings)
+        found = {"location, largest": tails.largest(log_p, self._effective["location"])}
         moved = (coefficients @ self._points) / self._scale**0.5
         if self._points.shape[1] > 1:
             form = (moved * moved).sum(1).cpu().numpy().astype(np.float64)
@@ -146,10 +142,9 @@ class Evidence:
         self, z: NDArray[np.float32], labelings: NDArray[np.int8]
     ) -> NDArray[np.float64]:
         """(B,) the smallest of those tails; the normal one is taken of the largest z alone."""
-        common = np.delete(np.arange(self.location.stop), self._counts.rare)
         smallest = np.zeros(len(z))
-        if len(common):
-            smallest = tails.normal(np.abs(z[:, common]).max(axis=1))
+        if len(self._common):
+            smallest = tails.normal(np.abs(z[:, self._common]).max(axis=1))
         if len(self._counts.rare):
             smallest = np.minimum(smallest, self._rare_tails(labelings).min(axis=1))
         return smallest
@@ -157,8 +152,9 @@ class Evidence:
     def _rare_tails(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
         rare = self._counts.rare
         held = self.pooled.means[:, rare] * self.pooled.features.deviation[rare]
-        held = (held + self.pooled.features.centre[rare]) * self.units.size
-        return self._counts.log_p(labelings.astype(np.float32) @ held)
+        held = np.rint((held + self.pooled.features.centre[rare]) * self.units.size)
+        held = np.where(self._counts.zeros, self.units.size - held, held)
+        return self._counts.log_p(labelings.astype(np.float32) @ held.astype(np.float32))
 
     def explained(
         self, labelings: NDArray[np.int8]
@@ -190,10 +186,10 @@ def _mixed(kernels: Any) -> Any:
     """The centred kernels' sum, each divided by its Frobenius norm: (U, U) float32."""
     import torch
 
-    total = torch.zeros_like(kernels[0])
+    total, centred = torch.zeros_like(kernels[0]), torch.empty_like(kernels[0])
     for kernel in kernels:
         rows = kernel.mean(1)
-        centred = kernel - rows[:, None] - rows + rows.mean()
-        norm = float(torch.linalg.matrix_norm(centred))
-        total += centred / max(norm, 1e-12)
+        torch.sub(kernel, rows[:, None], out=centred).sub_(rows - rows.mean())
+        norm = float(torch.dot(centred.view(-1), centred.view(-1))) ** 0.5
+        total.add_(centred, alpha=1 / max(norm, 1e-12))
     return total

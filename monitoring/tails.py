@@ -8,6 +8,7 @@ itself, and any fixed function of a labeling may be. All of them see the pooled 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Quadratic:
     def of_matrix(cls, centred: NDArray[np.float32], scale: float) -> Quadratic:
         """Of scale · c'Hc for a doubly centred (U, U) H, c the labeling's centred coefficients."""
         diagonal = np.diagonal(centred).astype(np.float64)
-        second = float((centred.astype(np.float32) ** 2).sum(dtype=np.float64))
+        second = float(np.vdot(centred, centred))
         probes = np.random.default_rng(0).choice([-1.0, 1.0], (len(centred), _PROBES))
         once = centred @ probes.astype(np.float32)
         third = float((once * (centred @ once)).sum(dtype=np.float64)) / _PROBES  # Hutchinson
@@ -91,26 +92,44 @@ class Counts:
     """Exact tails of how many ones of a rare 0/1 feature fall on the smaller side.
 
     Hypergeometric, two-sided as twice the smaller tail: a normal tail would call it impossible that
-    three rare rows all fall on a small side, which happens.
+    three rare rows all fall on a small side, which happens. Zeros are counted where they are rare.
     """
 
-    def __init__(self, ones: NDArray[np.int64], smaller: int, total: int) -> None:
-        from scipy.stats import hypergeom
-
-        expected = ones * min(smaller, total - smaller) / max(total, 1)
-        common = np.minimum(expected, (total - ones) * smaller / max(total, 1)) >= _COMMON
-        self.rare = np.flatnonzero(~common & (ones <= total // 2))
-        most = int(ones[self.rare].max()) if len(self.rare) else 0
-        counts = np.arange(most + 1)
-        of = ones[self.rare][:, None]
-        above = hypergeom.sf(counts - 1, total, of, smaller)
-        below = hypergeom.cdf(counts, total, of, smaller)
-        both = np.clip(2 * np.minimum(above, below), _TINY, 1.0)
-        self._table = np.log(both)
+    def __init__(
+        self, ones: NDArray[np.int64], smaller: int, total: int, indicator: NDArray[np.bool_]
+    ) -> None:
+        """`ones` (k,) of `total` rows, `smaller` of which lie on the smaller side; `indicator` (k,)
+        says which features are 0 or 1, and `rare` will list those of them that are counted."""
+        scarce = np.minimum(ones, total - ones)
+        expected = scarce * min(smaller, total - smaller) / max(total, 1)
+        self.rare = np.flatnonzero(indicator & (expected < _COMMON))
+        self.zeros = ones[self.rare] > total // 2
+        marked, self._row = np.unique(scarce[self.rare], return_inverse=True)
+        self._table = _hypergeometric(marked, smaller, total)
 
     def log_p(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(B, rare) log tails of (B, rare) counts."""
+        """(B, rare) log tails of (B, rare) counts, of zeros where `zeros` says so."""
         if not len(self.rare):
             return np.zeros((len(counts), 0))
         whole = np.clip(np.rint(counts).astype(np.int64), 0, self._table.shape[1] - 1)
-        return np.asarray(self._table[np.arange(len(self.rare)), whole])
+        return np.asarray(self._table[self._row, whole])
+
+
+def _hypergeometric(marked: NDArray[np.int64], drawn: int, total: int) -> NDArray[np.float64]:
+    """(len(marked), most + 1) log of twice the smaller tail of 0, 1, ... marked among `drawn`."""
+    from scipy.special import gammaln
+
+    most = int(min(marked.max(initial=0), drawn))
+    counts, of = np.arange(most + 1), marked[:, None]
+    possible = (counts <= of) & (drawn - counts <= total - of)
+
+    def choose(n: Any, k: Any) -> Any:
+        k = np.where(possible, k, 0)
+        return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+
+    every = gammaln(total + 1.0) - gammaln(drawn + 1.0) - gammaln(total - drawn + 1.0)
+    log = choose(of, counts) + choose(total - of, drawn - counts) - every
+    mass = np.where(possible, np.exp(log), 0.0)
+    below = np.cumsum(mass, axis=1)
+    above = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(np.log(np.clip(2 * np.minimum(below, above), _TINY, 1.0)))

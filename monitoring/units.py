@@ -12,6 +12,8 @@ degrees of freedom, which is nothing measurable from about a hundred units a sid
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,19 +62,26 @@ class Units:
         """The same where of all pooled rows only `kept` (ascending) are left."""
         return replace(self, order=np.searchsorted(kept, self.order))
 
-    def arranged(self, along: NDArray[np.floating[Any]], m: int) -> Units:
+    def arranged(self, along: NDArray[np.float64], m: int, seed: int) -> Units:
         """The same for rows as they came, with nothing left of their order or of the sides'.
 
         `along` (N,) is any value of each pooled row that does not know its side; the first `m` rows
-        are of the first side. Rows enter their side's units sorted by it, and units are sorted by
-        its mean. `size` 0 (blocks) keeps its rows.
+        are of the first side. Units are sorted by its mean. Bins, and the rows of a side of which
+        only some enter, are drawn among a side's rows sorted by it, by a generator of `seed` and of
+        those values: one of `seed` alone would put the same ranks together in every check, and no
+        such bins are exchangeable. `size` 0 (blocks) keeps its rows.
         """
         order = self.order
         if self.size:
-            sides = (along[:m], along[m:])
-            by = np.concatenate([np.argsort(side, kind="stable") for side in sides])
-            by[m:] += m
-            order = by[order]
+            picked = []
+            for start, stop in ((0, m), (m, len(along))):
+                of_side = np.count_nonzero((order >= start) & (order < stop))
+                ranked = start + np.argsort(along[start:stop], kind="stable")
+                if self.size > 1 or of_side < stop - start:
+                    own = _generator(seed, along[ranked])
+                    ranked = own.permutation(ranked)[:of_side]
+                picked.append(ranked)
+            order = np.concatenate(picked)
         keys = self.means(along[order][:, None])[:, 0]
         ranked = np.argsort(keys, kind="stable")
         place = np.empty(len(ranked), np.int64)
@@ -80,6 +89,25 @@ class Units:
         unit = place[self.unit]
         again = np.argsort(unit, kind="stable")
         return replace(self, order=order[again], unit=unit[again], first=self.first[ranked])
+
+    def chunks(self, rows: int) -> Iterator[Units]:
+        """Some units at a time, about `rows` rows, of one side where the first side's come first.
+
+        Only while the sides are not mixed yet, or where it does not matter which side they are of.
+        """
+        ends = np.cumsum(self.sizes)
+        turn = int(self.first.sum()) if self.first[: int(self.first.sum())].all() else self.count
+        start = 0
+        while start < self.count:
+            begin = int(ends[start - 1]) if start else 0
+            stop = max(int(np.searchsorted(ends, begin + rows, side="right")), start + 1)
+            stop = min(stop, turn if start < turn else self.count)
+            end = int(ends[stop - 1])
+            unit = self.unit[begin:end] - start
+            yield replace(
+                self, order=self.order[begin:end], unit=unit, first=self.first[start:stop]
+            )
+            start = stop
 
     def means(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Mean of (N, k) values, already in `order`, over each unit: (U, k)."""
@@ -94,6 +122,13 @@ class Units:
         return np.asarray(total / sizes.reshape(-1, *[1] * (rows.ndim - 1)))
 
 
+def _generator(seed: int, values: NDArray[np.float64]) -> np.random.Generator:
+    """Of `seed` and of the values' size, as far as it is free of rounding errors."""
+    size = np.abs(values)
+    said = f"{size.mean():.9e} {(size**2).mean():.9e} {size.max():.9e}"
+    return np.random.default_rng([seed, *hashlib.sha256(said.encode()).digest()[:8]])
+
+
 def of_rows(
     m: int,
     n: int,
@@ -106,27 +141,30 @@ def of_rows(
     """Independent rows: themselves while they are few, random bins of equal size beyond.
 
     `order` refers to m rows of one side followed by n of the other; `arranged` frees it of the
-    order in which they came. A side's bins depend on `seed` and its length alone, so that swapping
-    the sides changes nothing. There are at most `cap` units, whatever the sides, for a `cap` that
-    holds two rows and more of each.
+    order in which they came. There are at most `cap` units, for a `cap` that holds two of each
+    side. Sizes depend on m and n alone, alike for both sides.
     """
-    sides, notes = [], []
-    limit = max(_LEAST_LARGER, _LARGER * min(m, n))
-    if min(m, n) <= least:  # no bins: the cap is for rows
-        limit = max(min(limit, cap - min(m, n)), min(m, n))
-    for rows in (m, n):
-        picked = np.random.default_rng([seed, rows]).permutation(rows)[:limit]
-        sides.append(picked)
-        if rows > limit:
-            notes.append(f"{limit:,} of {rows:,} rows of the larger side drawn")
-    kept = [len(side) for side in sides]
-    size = max(1, min(-(-sum(kept) // min(most, cap)), min(kept) // least))
+    fewer = min(m, n)
+    limit = max(_LEAST_LARGER, _LARGER * fewer)
+    kept = [min(rows, limit) for rows in (m, n)]
+    size = max(1, min(-(-sum(kept) // min(most, cap)), fewer // least), -(-2 * fewer // cap))
     bins = [rows // size for rows in kept]
+    larger = max(cap - min(bins), min(bins))  # what the cap leaves to the side that has more
+    bins = [min(count, larger) for count in bins]
+    sides, notes = [], []
+    for rows, count in zip((m, n), bins, strict=True):
+        entered = count * size
+        drawn = np.arange(rows)
+        if entered < rows or size > 1:
+            drawn = np.random.default_rng([seed, rows]).permutation(rows)[:entered]
+        sides.append(drawn)
+        if rows - entered >= size:
+            notes.append(f"{entered:,} of {rows:,} rows of the larger side drawn")
     if size > 1:
         notes.append(f"rows averaged into {bins[0]} + {bins[1]} random bins of {size}")
     else:  # no bins: keep the order that was given
         sides = [np.sort(side) for side in sides]
-    order = np.concatenate([sides[0][: bins[0] * size], m + sides[1][: bins[1] * size]])
+    order = np.concatenate([sides[0], m + sides[1]])
     first = np.r_[np.ones(bins[0], np.int8), np.zeros(bins[1], np.int8)]
     return Units(order, np.repeat(np.arange(len(first)), size), first, size, "; ".join(notes))
 
