@@ -65,6 +65,7 @@ OWN["everfit domain_test"] = domain
 TEXTBOOK: dict[str, Test] = {"Hotelling T²": hotelling, "KS, Bonferroni": columns_ks}
 PEERS = {  # name -> environment, script, permutations are its own
     "alibi MMD": ("alibi", "two_sample"),
+    "alibi MMD, its 100 permutations": ("alibi", "two_sample"),
     "alibi classifier": ("alibi", "two_sample"),
     "frouros MMD": ("alibi", "two_sample"),
     "Evidently defaults": ("streams", "reports"),

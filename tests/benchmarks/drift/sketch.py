@@ -67,12 +67,6 @@ def loop_test(
     return (1 + exceed) / (1 + permutations)
 
 
-def flops(m: int, n: int, columns: int, permutations: int) -> float:
-    """Of the two products, kernel and permutations: 2 a multiply-add."""
-    total = m + n
-    return 2.0 * total**2 * (columns + permutations + 1)
-
-
 def binned_test(x: np.ndarray, y: np.ndarray, permutations: int, seed: int = 0) -> float:
     """p-value for any number of rows in one pass: MMD² of binned random Fourier features."""
     generator = torch.Generator().manual_seed(seed)

@@ -28,7 +28,7 @@ def timed(
     threads: int = 1,
     timeout: float = 900,
 ) -> dict[str, Any]:
-    """{"seconds", "extra_mb", ...} of `test` on Gaussian float32 rows; {"fault"} when it fails."""
+    """{"seconds", "cpu", "extra_mb", ...} of `test` on Gaussian float32 rows, or {"fault"}."""
     job = {
         "test": test,
         "rows": rows,
@@ -88,22 +88,33 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     call = _call(job)
     call(x[:60], y[:60])  # what is imported and compiled once is not the test's
     found: list[Any] = []
-    seconds, extra = measure(lambda: found.append(call(x, y)), job["repeats"])
+    seconds, cpu, extra = measure(lambda: found.append(call(x, y)), job["repeats"])
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "extra_mb": extra,
-        "route": getattr(found[0], "route", ""),
-        "kernels": len(getattr(found[0], "bandwidths", ()) or (1,)),
+        "route": " ".join(
+            filter(None, (getattr(found[0], "route", ""), getattr(found[0], "note", "")))
+        ),
+        "units": _units(job, found[0]),
+        "kernels": len(getattr(found[0], "bandwidths", (1,))),
     }
 
 
+def _units(job: dict[str, Any], found: Any) -> int | None:
+    """What was permuted: the sketch's rows, or what the result says; None where it does not."""
+    if job["test"].startswith("sketch"):
+        return 2 * int(job["rows"])
+    return sum(found.units) if hasattr(found, "units") else None
+
+
 def _limit(total: int, width: int) -> float:
-    """GFLOP/s of a float32 product of the shape that the permutations have, best of several."""
+    """GFLOP/s of a float32 product of the shape that the permutations have, of CPU time."""
     import torch
 
     height = min(total, 1_024)
     a, b = torch.rand(height, total), torch.rand(total, width)
-    seconds = min(measure(lambda: a @ b)[0] for _ in range(5))
+    seconds = min(measure(lambda: a @ b)[1] for _ in range(5))
     return 2.0 * height * total * width / seconds / 1e9
 
 
