@@ -236,6 +236,9 @@ def _all(
 ) -> list[dict[str, Any]]:
     futures = [pool.submit(watch, plan, seed, **options) for plan, seed, options in jobs]
     for number, done in enumerate(as_completed(futures), 1):
-        done.result()
-        say(f"{name} {number} of {len(futures)}")
+        found = done.result()
+        say(
+            f"{name} {number} of {len(futures)}: {found['alarms']} alarms in {found['tests']:,} "
+            f"tests, the first after {found['first']} hours"
+        )
     return [future.result() for future in futures]
