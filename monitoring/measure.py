@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from monitoring import detectors
+from monitoring import detectors, witnesses
 from monitoring.evidence import LATENCY, LEVEL, Evidence, Settings, guarded, level_of
 from monitoring.records import Kind, Signals, Window
 from monitoring.wording import short
@@ -24,18 +24,18 @@ def measure(window: Window, evidence: Evidence, settings: Settings, now: datetim
     sees drift, unless `settings.explain` says otherwise.
     """
     length = window.end - window.start
-    items = list(detectors.drift(evidence.reference, evidence.current, settings, length))
+    items = list(witnesses.drift(evidence.reference, evidence.current, settings, length))
     for longer, frame in evidence.longer.items():
         if level_of(settings, longer) is not None:
             suffix = f"@{short(longer)}"
-            items += detectors.drift(evidence.reference, frame, settings, longer, suffix)
+            items += witnesses.drift(evidence.reference, frame, settings, longer, suffix)
     moved: tuple[str, ...] = ()
     seen = [s.name for s in items if s.breached]
     if settings.explain == "always" or (seen and settings.explain == "drift"):
         widest = max(evidence.longer, default=None) if all("@" in name for name in seen) else None
         frame = evidence.current if widest is None or not seen else evidence.longer[widest]
-        items += detectors.domain(evidence.reference, frame, settings, length)
-        moved = detectors.moved(evidence.reference, frame, dict(settings.columns))
+        items += witnesses.domain(evidence.reference, frame, settings, length)
+        moved = witnesses.moved(evidence.reference, frame, dict(settings.columns))
     items += detectors.schema(evidence, settings, length)
     items += detectors.predictions(evidence, settings, length)
     items += detectors.performance(evidence, settings)

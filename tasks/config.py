@@ -12,10 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
@@ -25,42 +23,11 @@ from models.gate import GateRule
 from monitoring.rules import Rules, Threshold
 from monitoring.slices import SliceThreshold
 from tasks.config_faults import duplicates_refused, faults
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from tasks.durations import Duration, durations
 
 
 class ConfigFault(Exception):
     """A config that cannot be used: every fault with its path and its remedy."""
-
-
-def _duration(value: Any) -> Any:
-    """'90s', '30m', '6h', '7d' or '2w' as a timedelta; ISO 8601 ('P7D') is left for pydantic."""
-    if isinstance(value, str) and not value.startswith("P"):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", value)
-        if not match:
-            raise ValueError("a duration is a number and one of s, m, h, d, w: write it as 7d")
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    return value
-
-
-def _write_duration(value: timedelta) -> str:
-    seconds = value.total_seconds()
-    unit = next(u for u in ("d", "h", "m", "s") if seconds % _UNITS[u] == 0 or u == "s")
-    return f"{seconds / _UNITS[unit]:g}{unit}"
-
-
-Duration = Annotated[
-    timedelta, BeforeValidator(_duration), PlainSerializer(_write_duration, when_used="json")
-]
-
-
-def _durations(*names: str) -> BeforeValidator:
-    def convert(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: _duration(v) if k in names else v for k, v in value.items()}
-        return value
-
-    return BeforeValidator(convert)
 
 
 class Section(BaseModel):
@@ -177,8 +144,8 @@ class Config(Section):
     data: Data
     train: Train
     monitor: Monitor = Monitor()
-    policy: Annotated[Rules, _durations("cooldown", "maximum_age", "label_silence")] = Rules()
-    gate: Annotated[GateRule, _durations("block")] = GateRule()
+    policy: Annotated[Rules, durations("cooldown", "maximum_age", "label_silence")] = Rules()
+    gate: Annotated[GateRule, durations("block")] = GateRule()
     serving: Serving = Serving()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
@@ -269,7 +236,7 @@ def load(path: str | Path, **overrides: Any) -> Config:
 class _Policy(Section):
     """Nothing but the rules."""
 
-    policy: Annotated[Rules, _durations("cooldown", "maximum_age", "label_silence")] = Rules()
+    policy: Annotated[Rules, durations("cooldown", "maximum_age", "label_silence")] = Rules()
 
 
 def load_rules(path: str | Path, base: Rules) -> Rules:

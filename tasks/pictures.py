@@ -40,7 +40,7 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
 
 
 def _moved(config: Config, reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
-    from monitoring.detectors import moved
+    from monitoring.witnesses import moved
 
     return moved(reference, current, dict(config.data.columns))
 

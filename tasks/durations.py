@@ -1,0 +1,41 @@
+"""Lengths of time as a config writes them: 90s, 30m, 6h, 7d, 2w."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _duration(value: Any) -> Any:
+    """'90s', '30m', '6h', '7d' or '2w' as a timedelta; ISO 8601 ('P7D') is left for pydantic."""
+    if isinstance(value, str) and not value.startswith("P"):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", value)
+        if not match:
+            raise ValueError("a duration is a number and one of s, m, h, d, w: write it as 7d")
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return value
+
+
+def _write_duration(value: timedelta) -> str:
+    seconds = value.total_seconds()
+    unit = next(u for u in ("d", "h", "m", "s") if seconds % _UNITS[u] == 0 or u == "s")
+    return f"{seconds / _UNITS[unit]:g}{unit}"
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), PlainSerializer(_write_duration, when_used="json")
+]
+
+
+def durations(*names: str) -> BeforeValidator:
+    def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: _duration(v) if k in names else v for k, v in value.items()}
+        return value
+
+    return BeforeValidator(convert)
