@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _USUAL = timedelta(days=70)  # of counted requests, to know what is usual
 _RECORD = 20  # windows whose estimates are compared with their labels
-_LOOKED_AT = 400  # decisions that these are sought among
+_LOOKED_AT = 200  # decisions that these are sought among
 _ESTIMATED: tuple[Metric, ...] = ("accuracy", "error", "log_loss", "roc_auc")
 _REALISED: dict[tuple[str, str], tuple[Signal, ...]] = {}
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
