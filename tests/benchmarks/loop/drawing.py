@@ -45,6 +45,7 @@ def draw(stream: Stream, logs: Mapping[str, Log], path: Path) -> Path:
     upper.set_title(f"{stream.name}: predicted block by block, before its labels came", loc="left")
     upper.legend(frameon=False, ncols=3, fontsize=9)
     lower.set_yticks(range(len(names)), names, fontsize=9)
+    lower.margins(y=0.15)
     lower.invert_yaxis()
     lower.set_xlabel(
         f"blocks of {stream.block:,} rows; a dot is a retrain, a hollow one was refused"

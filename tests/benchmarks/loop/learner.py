@@ -160,6 +160,8 @@ def retrain(
     """
     began = time.perf_counter()
     schema = learner.schema
+    if champion is None:  # as much as may be held back: no earlier model loses by it
+        rule = replace(rule, rows=max(rule.rows, len(frame)))
     training, holdout = hold_back(
         frame, rule, timed=True, unseen_after=champion.trained_through if champion else None
     )
