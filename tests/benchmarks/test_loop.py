@@ -31,6 +31,7 @@ def test_adwin_forgets_what_was_before_a_shift() -> None:
     window = Adwin()
     cuts = [i for i, value in enumerate(steps()) if window.update(value)]
     assert cuts
+    assert window.rises
     assert 2_000 < cuts[0] < 2_300
     assert window.mean == pytest.approx(0.4, abs=0.05)
     assert window.width < 2_200

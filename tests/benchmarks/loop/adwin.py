@@ -27,6 +27,7 @@ class Adwin:
         self.delta = delta
         self.width = 0  # values in the window
         self.total = 0.0
+        self.rises = 0  # cuts after which the mean was higher
         self._spread = 0.0  # sum of squared deviations from the window's mean
         self._seen = 0
         self._rows: list[list[tuple[float, float]]] = [[]]  # (sum, spread) of each, oldest first
@@ -47,10 +48,11 @@ class Adwin:
         self._seen += 1
         if self._seen % CLOCK or self.width <= GRACE:
             return False
-        cut = False
+        cut, before = False, self.mean
         while self._differs():
             self._drop()
             cut = True
+        self.rises += cut and self.mean > before
         return cut
 
     def feed(self, values: Iterable[float]) -> int:

@@ -94,7 +94,7 @@ class Scheduled(Frozen):
 
 
 class Triggered(Frozen):
-    """Fitted anew after a block in which ADWIN cut the stream of the model's errors."""
+    """Fitted anew after a block in which ADWIN found that the model's error had risen."""
 
     name = "ADWIN on errors"
 
@@ -106,8 +106,7 @@ class Triggered(Frozen):
 
     def learn(self, block: int) -> None:
         a, b = self.stream.edges[block], self.stream.edges[block + 1]
-        before = self._adwin.mean
-        cuts = self._adwin.feed(per_row_error(self.stream.y[a:b], self.log.proba[a:b]))
-        if cuts and self._adwin.mean > before and not self.last(block):
-            self.refit(block, f"ADWIN: error {before:.3f} -> {self._adwin.mean:.3f}")
+        self._adwin.feed(per_row_error(self.stream.y[a:b], self.log.proba[a:b]))
+        if self._adwin.rises and not self.last(block):
+            self.refit(block, f"ADWIN: the error has risen to {self._adwin.mean:.3f}")
             self._adwin = Adwin(self._adwin.delta)  # the errors are another model's from here on
