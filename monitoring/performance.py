@@ -6,19 +6,23 @@ beyond it. Too few labels is an answer of its own: `breached` is None and `reaso
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from monitoring.errors import WindowFault
-from monitoring.estimates import Interval, bootstrap, judge, wilson
+from monitoring.estimates import Interval, judge, wilson
+from monitoring.labelled import (
+    HIGHER_IS_BETTER,
+    LabelledRows,
+    at_the_gate,
+    class_codes,
+    figures,
+    labelled_rows,
+)
 from monitoring.latency import latency_signals
 from monitoring.records import Kind, Signal, Value
 from monitoring.rules import Rules, Threshold
-from monitoring.wording import span
+from monitoring.wording import short, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +38,6 @@ __all__ = [
     "performance_signals",
 ]
 
-HIGHER_IS_BETTER = {
-    "accuracy": True,
-    "error": False,
-    "log_loss": False,
-    "roc_auc": True,
-    "calibration_gap": False,
-}
-
 
 def performance_signals(
     frame: pd.DataFrame,
@@ -53,6 +49,8 @@ def performance_signals(
     minimum_labels: int = 200,
     seed: int = 0,
     resamples: int = 1_000,
+    block: timedelta | None = None,
+    proof: pd.DataFrame | None = None,
 ) -> tuple[Signal, ...]:
     """One signal per threshold on a metric of labelled rows, and log loss in any case.
 
@@ -60,12 +58,25 @@ def performance_signals(
     probabilities in the order of `classes`); rows without a label are left out, and rows whose
     label or probabilities cannot be read are counted in `detail["set_aside"]`. Accuracy and error
     have Wilson intervals, log loss, ROC AUC (one class against the rest, macro) and the calibration
-    gap bootstrap percentiles over rows. `baseline` holds the champion's figures at the gate, for
-    `worse_by`; they are taken as they are, without an interval of their own. Thresholds on other
-    metrics are passed over. Raises WindowFault when a column is missing.
+    gap bootstrap percentiles over rows. Thresholds on other metrics are passed over.
+
+    With a `block`, rows of so long a stretch of the frame's `time` may be alike, as those of a day
+    are, and the intervals are over whole stretches: wider, often several times, and with fewer than
+    eight of them wider still (`estimates.bootstrap`, `share_of`). Where there are no times, or only
+    one stretch, no signal can say.
+
+    `baseline` holds the champion's figures at the gate, for `worse_by`. Without `proof` they are
+    taken as they are, as if they had no uncertainty. `proof`, a frame of the gate's rows as `frame`
+    is of the window's, gives them an interval: then the difference between now and the gate must
+    lie beyond `worse_by` with its whole interval, which both sides widen (`estimates.difference`;
+    by stretches of `block` where `proof` has times). `value`, `low` and `high` are the metric's own
+    all the same; `detail` has `change`, `change_low` and `change_high`.
+
+    Raises WindowFault when a column is missing.
     """
-    rows = labelled_rows(frame, list(classes))
+    rows = labelled_rows(frame, list(classes), block)
     count = len(rows.codes)
+    then = at_the_gate(proof, list(classes), thresholds, block, confidence, seed, resamples)
     wanted: list[tuple[str, Threshold | None]] = [
         (t.metric, t) for t in thresholds if t.metric in HIGHER_IS_BETTER
     ]
@@ -74,6 +85,7 @@ def performance_signals(
     enough = count >= max(minimum_labels, 1)
     names = [metric for metric, _ in wanted]
     found = figures(rows, names, confidence, seed, resamples) if enough else {}
+    unsure = rows.unbounded(block) if enough else ""
     signals = []
     for number, (metric, threshold) in enumerate(wanted):
         before = names[:number].count(metric)
@@ -82,15 +94,21 @@ def performance_signals(
             reason = f"{count:,} labelled rows; at least {minimum_labels:,} are needed"
         elif interval is None:
             reason = f"the labels of {count:,} rows are all of one class, so it is not defined"
+        elif unsure:
+            reason, interval = unsure, Interval(interval.value, None, None)
         elif threshold is None:
             breached = False
         else:
-            better = HIGHER_IS_BETTER[metric]
+            past = then.get(metric, baseline.get(metric))
             breached, reason, detail = judge(
-                interval, threshold, baseline.get(metric), higher_is_better=better
+                interval, threshold, past, higher_is_better=HIGHER_IS_BETTER[metric]
             )
+            if breached is None and metric in then:
+                reason = _too_few_at_the_gate(block)
         if metric in baseline:
-            detail["baseline"] = baseline[metric]
+            detail.setdefault("baseline", baseline[metric])
+        if block is not None and rows.groups is not None:
+            detail |= {"block": short(block), "blocks": rows.blocks}
         if rows.set_aside:
             detail["set_aside"] = rows.set_aside
         signals.append(
@@ -110,61 +128,10 @@ def performance_signals(
     return tuple(signals)
 
 
-class LabelledRows(NamedTuple):
-    """Probabilities and true classes of the rows whose label could be read."""
-
-    proba: NDArray[np.float64]  # (n, k)
-    codes: NDArray[np.int64]  # (n,)
-    set_aside: int  # labelled rows that could not be read
-
-
-def class_codes(labels: Iterable[Value], classes: Sequence[Value]) -> list[int | None]:
-    """Each label's place in `classes`, by value or by its text; None for another value.
-
-    >>> class_codes([1, "0", 2], (0, 1))
-    [1, 0, None]
-    """
-    codes_of: dict[Value, int] = {str(value): code for code, value in enumerate(classes)}
-    codes_of |= {value: code for code, value in enumerate(classes)}
-    return [codes_of.get(label, codes_of.get(str(label))) for label in labels]
-
-
-def labelled_rows(frame: pd.DataFrame, classes: Sequence[Value]) -> LabelledRows:
-    """The rows of `frame` with a label (columns `label` and `proba`), made ready to be measured."""
-    missing = [name for name in ("label", "proba") if name not in frame]
-    if missing:
-        raise WindowFault(
-            f"a frame of predictions has the columns label and proba; {missing} missing, got "
-            f"{list(frame.columns)[:10]}: read it with TelemetryStore.rows"
-        )
-    codes, probabilities, set_aside = [], [], 0
-    labelled = frame.loc[frame["label"].notna(), ["label", "proba"]]
-    found = class_codes(labelled["label"].tolist(), classes)
-    for code, row in zip(found, labelled["proba"].tolist(), strict=True):
-        if code is None or row is None or np.size(row) != len(classes):
-            set_aside += 1
-        else:
-            codes.append(code)
-            probabilities.append(row)
-    proba = np.asarray(probabilities, dtype=np.float64).reshape(-1, len(classes))
-    read = np.isfinite(proba).all(axis=1)
-    return LabelledRows(
-        proba[read], np.asarray(codes, dtype=np.int64)[read], set_aside + int((~read).sum())
-    )
-
-
-def figures(
-    rows: LabelledRows, metrics: Sequence[str], confidence: float, seed: int, resamples: int
-) -> dict[str, Interval]:
-    """Each of `metrics` with its interval; one that the rows do not define is left out."""
-    n = len(rows.codes)
-    right = int((rows.proba.argmax(axis=1) == rows.codes).sum())
-    found = {"accuracy": wilson(right, n, confidence), "error": wilson(n - right, n, confidence)}
-    sampled = [m for m in dict.fromkeys(metrics) if m not in found]
-    if not sampled:
-        return found
-    return found | bootstrap(
-        rows.proba, rows.codes, sampled, confidence=confidence, seed=seed, resamples=resamples
+def _too_few_at_the_gate(block: timedelta | None) -> str:
+    return (
+        f"the gate's rows lie in one block of {short(block or timedelta(0))}, so the change since "
+        "cannot be bounded: raise gate.rows, or shorten the block"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from monitoring.embedding import numbers, texts
 from monitoring.errors import WindowFault
 from monitoring.estimates import Interval, judge
-from monitoring.performance import HIGHER_IS_BETTER, LabelledRows, figures, labelled_rows
+from monitoring.labelled import HIGHER_IS_BETTER, LabelledRows, figures, labelled_rows
 from monitoring.records import Kind, Signal, Value
 from monitoring.rules import Threshold
 
@@ -63,6 +64,7 @@ def slice_signals(
     values: int = 5,
     seed: int = 0,
     resamples: int = 1_000,
+    block: timedelta | None = None,
 ) -> tuple[Signal, ...]:
     """A signal per metric and slice, named as 'log_loss[origin=JFK]', Kind.PERFORMANCE.
 
@@ -73,7 +75,9 @@ def slice_signals(
 
     Each metric of `metrics`, and of a threshold on the column, has a Wilson or bootstrap interval
     at a confidence divided by the number of slices and metrics. Breached when the whole interval
-    lies beyond a threshold on the column, and never without one. `detail` says how the slice
+    lies beyond a threshold on the column, and never without one. With a `block`, rows of so long a
+    stretch of `time` may be alike, and the intervals are over whole stretches (see
+    `performance_signals`); a slice of one stretch says so. `detail` says how the slice
     compares: `overall` (the metric over all matured rows) and `stands_out`, whether its interval
     lies on the bad side of that; `baseline` is the slice's figure in the reference, where that has
     `label` and `proba`. A slice of fewer than `minimum_labels` labelled rows says so. Raises
@@ -97,7 +101,7 @@ def slice_signals(
     known = "label" in reference and "proba" in reference
     signals = []
     for part in parts:
-        rows = labelled_rows(matured[part.member(matured)], classes)
+        rows = labelled_rows(matured[part.member(matured)], classes, block)
         enough = len(rows.codes) >= max(minimum_labels, 1)
         found = figures(rows, asked[part.column], each, seed, draws) if enough else {}
         before: dict[str, float] = {}
@@ -117,6 +121,7 @@ def slice_signals(
                     {"overall": overall.get(metric), "baseline": before.get(metric)},
                     minimum=0 if enough else max(minimum_labels, 1),
                     number=number,
+                    unsure=rows.unbounded(block),
                 )
             )
     return tuple(signals)
@@ -132,6 +137,7 @@ def _signal(
     *,
     minimum: int,
     number: int,
+    unsure: str,
 ) -> Signal:
     better = HIGHER_IS_BETTER[metric]
     count = len(rows.codes)
@@ -149,6 +155,8 @@ def _signal(
         reason = f"{count:,} labelled rows; at least {minimum:,} are needed"
     elif interval is None:
         reason = f"the labels of {count:,} rows are all of one class, so it is not defined"
+    elif unsure:
+        reason, interval = unsure, Interval(interval.value, None, None)
     else:
         overall, worst = compared["overall"], interval.high if better else interval.low
         if overall is not None and worst is not None:

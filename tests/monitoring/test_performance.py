@@ -85,7 +85,7 @@ def test_resampling_in_pieces_changes_nothing(monkeypatch):
     proba, codes = np.array(frame["proba"].tolist()), frame["label"].to_numpy(dtype=np.int64)
     options = {"confidence": 0.9, "seed": 3, "resamples": 101}
     whole = bootstrap(proba, codes, ["log_loss", "roc_auc"], **options)
-    monkeypatch.setattr("monitoring.estimates._CELLS", 4_000)
+    monkeypatch.setattr("monitoring.resampling._CELLS", 4_000)
     pieces = bootstrap(proba, codes, ["log_loss", "roc_auc"], **options)
     for metric, found in whole.items():
         assert pieces[metric] == pytest.approx(found)
