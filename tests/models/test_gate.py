@@ -10,6 +10,7 @@ import pytest
 from models import metrics
 from models.errors import DataFault
 from models.gate import GateRule, judge
+from models.groups import grouped
 
 RULE = GateRule(resamples=400)
 
@@ -218,3 +219,78 @@ def test_the_level_is_in_the_reason_and_the_verdict() -> None:
 def test_a_rule_that_proves_nothing_is_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"gate.{field}"):
         GateRule(**{**asdict(GateRule()), field: value})
+
+
+def days(count: int, rows: int = 60, *, seed: int = 0, gain: float = 0.0):
+    """Two models that each misread every day's weather in its own way, and the day of each row."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=count * rows)
+    y = (rng.random(count * rows) < 1 / (1 + np.exp(-truth))).astype(int)
+    sides = []
+    for spread in (1.0, 1.0 - gain):
+        said = 1 / (1 + np.exp(-truth - np.repeat(rng.normal(size=count) * spread, rows)))
+        sides.append(np.stack([1 - said, said], axis=1))
+    return sides[0], sides[1], y, np.repeat(np.arange(count), rows)
+
+
+@pytest.mark.parametrize("count", [3, 7, 30])
+def test_with_days_as_groups_no_more_than_one_in_twenty_passes_without_a_gain(count: int) -> None:
+    rule, trials = GateRule(resamples=100, minimum_rows=50), 150
+    together = alone = 0
+    for seed in range(trials):
+        old, new, y, groups = days(count, seed=seed)
+        together += judge(old, new, y, rule, seed=seed, groups=groups).passed
+        alone += judge(old, new, y, rule, seed=seed).passed
+    assert together <= 0.11 * trials  # 0.05, and three standard errors more
+    assert alone >= 0.13 * trials  # what taking rows for independent lets through
+
+
+def test_groups_widen_the_interval_and_a_true_gain_still_passes() -> None:
+    old, new, y, groups = days(20, 100, gain=0.9)
+    rows, held = judge(old, new, y, RULE), judge(old, new, y, RULE, groups=groups)
+    assert held.gain == rows.gain
+    assert held.low < rows.low < rows.high < held.high
+    assert held.passed
+    assert "on 2,000 rows of 20 groups" in held.reason
+    assert held == judge(old, new, y, RULE, groups=groups)
+    area = judge(old, new, y, RULE, groups=groups, metric="one_minus_auc")
+    assert area.low < area.gain < area.high
+
+
+def test_groups_of_one_row_change_nothing() -> None:
+    y, old, new = world(better=0.5)
+    singly = np.random.default_rng(0).permutation(len(y))
+    assert judge(old, new, y, RULE, groups=singly) == judge(old, new, y, RULE)
+
+
+def test_one_group_bounds_nothing() -> None:
+    y, old, new = world(better=1.5)
+    verdict = judge(old, new, y, RULE, groups=np.zeros(len(y), dtype=int))
+    assert not verdict.passed
+    assert verdict.gain is None
+    assert "in one group, so the gain cannot be bounded" in verdict.reason
+    assert "groups have one id for each" in judge(old, new, y, RULE, groups=[1, 2]).reason
+
+
+def test_slices_have_their_groups_and_one_of_a_single_group_is_not_reported() -> None:
+    old, new, y, groups = days(6, 200)
+    where = np.where(groups == 0, "first day", np.where(groups % 2, "odd", "even"))
+    found = {
+        part["value"]: part
+        for part in judge(old, new, y, RULE, groups=groups, slices={"when": where}).slices
+    }
+    assert set(found) == {"odd", "even"}
+    alone = judge(old, new, y, RULE, slices={"when": where}).slices
+    for part in alone:
+        if part["value"] in found:
+            held = found[part["value"]]
+            assert held["high"] - held["low"] > part["high"] - part["low"]
+
+
+def test_the_quantile_is_students_for_groups_of_one_size() -> None:
+    groups = grouped(np.repeat(np.arange(5), 7), 35)
+    assert groups is not None
+    assert groups.widened(0.95) == pytest.approx(2.1318 * math.sqrt(5 / 4), rel=1e-4)
+    part = groups.among(np.arange(35) < 14)
+    assert part is not None
+    assert part.widened(0.95) == pytest.approx(6.3138 * math.sqrt(2), rel=1e-4)
