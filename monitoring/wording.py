@@ -62,7 +62,11 @@ def _breach(signal: Signal) -> str:
     worse_by, baseline = detail.get("worse_by"), detail.get("baseline")
     beyond = detail.get("beyond", "")
     if worse_by is not None and baseline is not None and beyond in ("", "worse_by"):
-        return f"is worse than at the gate ({baseline:.3g}) by more than {worse_by:g}"
+        said = f"is worse than at the gate ({baseline:.3g}) by more than {worse_by:g}"
+        low, high = detail.get("change_low"), detail.get("change_high")
+        if low is None or high is None:
+            return said
+        return f"{said}: the difference is {detail['change']:.3g} ({low:.3g} to {high:.3g})"
     if beyond in ("below", "above"):
         return f"is {beyond} {detail[beyond]:g}"
     return f"is beyond its threshold ({signal.threshold})"

@@ -117,6 +117,7 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
         metric=config.train.objective,
         seed=config.train.seed,
         baseline=base_rate,
+        groups=_groups(config, holdout),
     )
     artifacts.verdict_markdown(
         config.name,
@@ -135,6 +136,13 @@ def _timed(config: Config, frame: pd.DataFrame) -> pd.DataFrame:
     if config.data.time is None or "time" in frame.columns:
         return frame.drop(columns=[TIME])
     return frame.rename(columns={TIME: "time"})
+
+
+def _groups(config: Config, holdout: pd.DataFrame) -> np.ndarray | None:
+    """Which stretch of the gate's block each row lies in, if it has one."""
+    from monitoring.clusters import stretches
+
+    return None if config.gate.block is None else stretches(holdout[TIME], config.gate.block)
 
 
 def _keep_proof(

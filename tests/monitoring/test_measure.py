@@ -10,6 +10,7 @@ from monitoring import drift, reports
 from monitoring.measure import Evidence, Settings, guarded, lengths_tested, measure
 from monitoring.records import Kind, RequestCount, Signal, Window
 from monitoring.rules import Rules, Threshold
+from monitoring.slices import SliceThreshold
 
 NOW = datetime(2024, 1, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -226,3 +227,25 @@ def test_rows_without_the_columns_of_an_answer_are_silent():
     assert said(signals, "latency_p95_ms").breached is None
     assert said(signals, "performance").breached is None
     assert said(signals, "mmd").breached is False
+
+
+def test_performance_is_held_to_the_gates_rows_and_to_blocks_of_time():
+    def timed(seed, **options):
+        times = NOW - DAY * 7 + np.arange(600) / 600 * 7 * DAY
+        return frame(600, seed, **options).assign(time=times)
+
+    limits = (Threshold("log_loss", worse_by=0.1),)
+    given = evidence(matured=timed(3, harm=1.0), proof=timed(4))
+    free = said(measure(window(), given, settings(), NOW), "log_loss")
+    assert free.breached
+    assert free.detail["change_low"] > 0.1
+    column = next(iter(COLUMNS))
+    blocks = settings(
+        block=DAY,
+        thresholds=limits,
+        slice_thresholds=(SliceThreshold(metric="error", above=0.9, slice=column),),
+    )
+    found = measure(window(), given, blocks, NOW)
+    assert said(found, "log_loss").detail["blocks"] == 7
+    assert said(found, "log_loss").low != free.low
+    assert all(s.low is not None for s in found.items if s.name.startswith("error["))

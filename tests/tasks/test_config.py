@@ -191,3 +191,22 @@ def test_configs_cannot_be_changed(tiny_config):
     config = load(tiny_config)
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"
+
+
+def test_the_gates_block_is_a_duration_that_needs_times(tiny_config):
+    assert load(tiny_config).gate.block is None
+    timed = yaml.safe_load(tiny_config.read_text())["data"].get("time")
+    given = changed(tiny_config, data={"time": timed or "seen_at"}, gate={"block": "36h"})
+    config = load(given)
+    assert config.gate.block == timedelta(hours=36)
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    for block, rule in (
+        ("soon", "write it as 7d"),
+        ("0s", "gate.block is out of its range"),
+    ):
+        with pytest.raises(ConfigFault, match=rule):
+            load(changed(tiny_config, gate={"block": block}))
+    untimed = changed(tiny_config, data={"time": None}, gate={"block": "1d"})
+    with pytest.raises(ConfigFault, match=r"gate\.block groups rows by their time, got 1 day"):
+        load(untimed)
