@@ -20,9 +20,9 @@ class Plan:
     """What is replayed. `block` rows in a row are permuted together; 1 for independent rows.
 
     Counting to a p-value of 1e-7 takes millions of permutations, which a service spends once, when
-    it alarms, and a benchmark at every episode. So for delays, and where alarms are many, p-values below `floor` are
-    read off the tail of the test's statistic (10 ** -statistic, which lies above the counted
-    p-value where both are known); with 0 all are counted.
+    it alarms, and a benchmark at every episode. So for delays, and where alarms are many, p-values
+    below `floor` are read off the tail of the test's statistic (10 ** -statistic, which lies above
+    the counted p-value in the tail for independent rows); with 0 all are counted.
     """
 
     hours: int = 8_760
