@@ -41,7 +41,8 @@ def mmd_signal(
     Breached when the p-value of `monitoring.shift_test` is at or below `p_value`; permutations are
     spent as that level needs. At most `rows` rows of each side enter, drawn without replacement by
     `seed`. With a `block`, all rows of so long a stretch of time are permuted together, by the
-    column `time` of both frames: for rows that resemble their neighbours. Too few rows or blocks,
+    column `time` of both frames: for rows that resemble their neighbours; as many rows are drawn
+    of each block on both sides. Too few rows or blocks,
     or rows that cannot be read, give a signal that says so instead of 'no drift'.
     """
     threshold = f"p <= {p_value:g}"
@@ -55,13 +56,18 @@ def mmd_signal(
     if fault:
         return silent(fault)
     rng = np.random.default_rng(seed)
-    x, y = _sample(reference, rows, rng), _sample(current, rows, rng)
     blocks = None
-    if block is not None:
-        blocks = (_blocks(x, block), _blocks(y, block))
+    if block is None:
+        x, y = _sample(reference, rows, rng), _sample(current, rows, rng)
+    else:
+        blocks = (_blocks(reference, block), _blocks(current, block))
         fault = _too_few_blocks(blocks, p_value, block)
         if fault:
             return silent(fault)
+        each = max(1, min(rows // len(np.unique(side)) for side in blocks))
+        picked = [_of_each(side, each, rng) for side in blocks]
+        x, y = reference.iloc[picked[0]], current.iloc[picked[1]]
+        blocks = (blocks[0][picked[0]], blocks[1][picked[1]])
     names = list(columns)
     try:
         result = shift_test(
@@ -140,6 +146,16 @@ def _sample(frame: pd.DataFrame, rows: int, rng: np.random.Generator) -> pd.Data
     return frame.iloc[np.sort(rng.choice(len(frame), size=rows, replace=False))]
 
 
+def _of_each(blocks: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Places of at most `most` rows of each block: as many on both sides, since blocks of fewer
+    rows vary more and would not be exchangeable."""
+    order = rng.permutation(len(blocks))
+    order = order[np.argsort(blocks[order], kind="stable")]
+    starts = np.flatnonzero(np.r_[True, np.diff(blocks[order]) != 0])
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return np.sort(order[place < most])
+
+
 def _blocks(frame: pd.DataFrame, block: timedelta) -> NDArray[np.int64]:
     """(rows,) which stretch of `block` each row's time lies in."""
     import pandas as pd
@@ -158,7 +174,10 @@ def _too_few_blocks(
     of_reference, of_current = (len(np.unique(side)) for side in blocks)
     if min(of_reference, of_current) < 2:
         return f"{of_reference} and {of_current} blocks of {block}; at least 2 a side are needed"
-    if 1 / comb(of_reference + of_current, of_current) > p_value:
+    ways = comb(of_reference + of_current, of_current)
+    if of_reference == of_current:
+        ways //= 2  # swapping the sides changes nothing
+    if 1 / ways > p_value:
         return (
             f"{of_reference} and {of_current} blocks of {block} can be told apart in too few ways "
             f"for p <= {p_value:g}: a longer window, or shorter blocks"

@@ -40,10 +40,13 @@ class Labelings:
     Units get random keys and the `smaller` lowest are chosen; where the last one chosen
     ties with the first one left, the keys are drawn again. That is uniform, since keys are
     exchangeable, and several times faster than a shuffle.
+
+    Where units are sorted by what they hold, `key` should differ with the data: check after check
+    the same labelings of the same ranks would err to the same side.
     """
 
-    def __init__(self, units: int, smaller: int, seed: int) -> None:
-        self._rng = np.random.default_rng([seed, 1])
+    def __init__(self, units: int, smaller: int, seed: int, key: int = 0) -> None:
+        self._rng = np.random.default_rng([seed, key, 1])
         self._units, self._smaller = units, smaller
         self._ahead = np.empty((0, units), np.int8)
 

@@ -258,7 +258,7 @@ def _statistics(
 
     observed = units.first if first_is_smaller else 1 - units.first
     small, count = int(observed.sum()), units.count
-    labelings = Labelings(count, small, seed)
+    labelings = Labelings(count, small, seed, units.key)
     centre = round(256 * small / count) / 256
     kernel = sums.reshape(-1, count)  # (L U, U): the kernel is symmetric
     rows = sums.sum(2, dtype=torch.float64)

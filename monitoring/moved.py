@@ -100,15 +100,14 @@ def _column(
     z: NDArray[np.float32],
     log_p: NDArray[np.float64],
 ) -> Moved:
-    coordinates, features = evidence.pooled.coordinates, evidence.pooled.features
-    own = np.flatnonzero(coordinates.source == column)
-    best = int(own[np.argmin(log_p[own])])
+    coordinates, squared = evidence.pooled.coordinates, evidence.pooled.features.squared
+    start, stop = np.searchsorted(coordinates.source, [column, column + 1])
+    best = int(start + np.argmin(log_p[start:stop]))
     name = coordinates.columns[column].name
     sign = -1 if evidence.flipped else 1
-    squares = {int(c): i for i, c in enumerate(features.squared)}
-    if best in squares or any(int(c) in squares for c in own):
-        number = next(int(c) for c in own if int(c) in squares)
-        spread = float(z[evidence.squares][squares[number]])
+    place = int(np.searchsorted(squared, start))
+    if place < len(squared) and squared[place] < stop:
+        spread = float(z[evidence.squares][place])
         if tails.normal(np.array([spread]))[0] < log_p[best]:
             return Moved((name,), "spread", -sign * spread, p_value)
     what = "location" if coordinates.names[best] == name else coordinates.names[best]

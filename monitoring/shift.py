@@ -118,7 +118,8 @@ def shift_test(
     make = pooled_by_kernel if route == "kernel" else pooled_by_features
     pooled: Pooled = make(x, y, units, kinds=kinds, seed=seed, memory_mb=memory_mb, device=device)
     evidence = Evidence(pooled, first_is_smaller=m <= n)
-    labelings = Labelings(evidence.units.count, int(evidence.observed.sum()), seed)
+    drawn_by = (evidence.units.count, int(evidence.observed.sum()), seed, evidence.units.key)
+    labelings = Labelings(*drawn_by)
     observed = float(evidence(evidence.observed[None])[0])
     most = max(16, int(memory_mb * 1e6 / 4 / evidence.bytes_each))
     if evidence.empty:
@@ -132,8 +133,7 @@ def shift_test(
     pairs: tuple[Moved, ...] = ()
     if explain and not evidence.empty:
         drawn = max(min(permutations, 999), 99)
-        again = Labelings(evidence.units.count, int(evidence.observed.sum()), seed)
-        parts, columns, pairs = moved(evidence, again.draw(drawn), most)
+        parts, columns, pairs = moved(evidence, Labelings(*drawn_by).draw(drawn), most)
     ones = int(evidence.units.first.sum())
     return ShiftResult(
         statistic=observed,

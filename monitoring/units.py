@@ -42,6 +42,7 @@ class Units:
     first: NDArray[np.int8]
     size: int
     note: str
+    key: int = 0  # of the rows, whatever their order and the sides': what is random differs by it
 
     @property
     def count(self) -> int:
@@ -67,28 +68,34 @@ class Units:
 
         `along` (N,) is any value of each pooled row that does not know its side; the first `m` rows
         are of the first side. Units are sorted by its mean. Bins, and the rows of a side of which
-        only some enter, are drawn among a side's rows sorted by it, by a generator of `seed` and of
-        those values: one of `seed` alone would put the same ranks together in every check, and no
-        such bins are exchangeable. `size` 0 (blocks) keeps its rows.
+        only some enter, are drawn among a side's rows sorted by it, by `seed` and `key`s of
+        those values: by `seed` alone the same ranks would be put together in every check, and such
+        bins are not exchangeable. `size` 0 (blocks) keeps its rows.
         """
-        order = self.order
+        order, spans = self.order, ((0, m), (m, len(along)))
+        keys = [_digest(along[start:stop]) for start, stop in spans]
         if self.size:
             picked = []
-            for start, stop in ((0, m), (m, len(along))):
+            for (start, stop), key in zip(spans, keys, strict=True):
                 of_side = np.count_nonzero((order >= start) & (order < stop))
                 ranked = start + np.argsort(along[start:stop], kind="stable")
                 if self.size > 1 or of_side < stop - start:
-                    own = _generator(seed, along[ranked])
-                    ranked = own.permutation(ranked)[:of_side]
+                    ranked = np.random.default_rng([seed, key]).permutation(ranked)[:of_side]
                 picked.append(ranked)
             order = np.concatenate(picked)
-        keys = self.means(along[order][:, None])[:, 0]
-        ranked = np.argsort(keys, kind="stable")
+        heights = self.means(along[order][:, None])[:, 0]
+        ranked = np.argsort(heights, kind="stable")
         place = np.empty(len(ranked), np.int64)
         place[ranked] = np.arange(len(ranked))
         unit = place[self.unit]
         again = np.argsort(unit, kind="stable")
-        return replace(self, order=order[again], unit=unit[again], first=self.first[ranked])
+        return replace(
+            self,
+            order=order[again],
+            unit=unit[again],
+            first=self.first[ranked],
+            key=keys[0] ^ keys[1],
+        )
 
     def chunks(self, rows: int) -> Iterator[Units]:
         """Some units at a time, about `rows` rows, of one side where the first side's come first.
@@ -122,11 +129,11 @@ class Units:
         return np.asarray(total / sizes.reshape(-1, *[1] * (rows.ndim - 1)))
 
 
-def _generator(seed: int, values: NDArray[np.float64]) -> np.random.Generator:
-    """Of `seed` and of the values' size, as far as it is free of rounding errors."""
+def _digest(values: NDArray[np.float64]) -> int:
+    """A whole number for values in any order, as far as they are free of rounding errors."""
     size = np.abs(values)
     said = f"{size.mean():.9e} {(size**2).mean():.9e} {size.max():.9e}"
-    return np.random.default_rng([seed, *hashlib.sha256(said.encode()).digest()[:8]])
+    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
 
 
 def of_rows(

@@ -131,7 +131,7 @@ def test_units_do_not_matter():
     assert scaled.p_value == found.p_value
     assert scaled.bandwidth == pytest.approx(found.bandwidth * 1e-20)
     moved = mmd_test(x + 1e7, y + 1e7)
-    assert moved.statistic == pytest.approx(found.statistic, abs=1e-5)
+    assert moved.statistics == pytest.approx(found.statistics, abs=1e-5)
 
 
 def test_equal_seeds_give_equal_results():
