@@ -2,8 +2,9 @@
 
 Prequential (Gama, Sebastião and Rodrigues 2013): each block is predicted, then its labels come,
 then whoever wants to retrains. `everfit bench loop --data FILE --target COL` takes any table; its
-rules come from the block size and the clock (tests/benchmarks/loop/settings.py), not from the file.
-The rule on a champion's maximum age is off unless --age is given.
+rules come from its block size, its clock and the base rates of its first rows
+(tests/benchmarks/loop/settings.py), and are the same for every file. The rule on a champion's
+maximum age is off unless --age is given.
 """
 
 from __future__ import annotations

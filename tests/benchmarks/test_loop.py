@@ -100,13 +100,14 @@ def test_too_short_a_stream_is_refused_with_the_remedy() -> None:
         streams.synthetic("still", rows=1_000, block=300)
 
 
-def test_rules_come_from_the_block_and_never_from_the_labels() -> None:
+def test_rules_come_from_the_block_and_the_base_rates() -> None:
     small = streams.synthetic("still", rows=3_000, block=50)
     plan = settings.plan(small, "performance-first", settings.Search())
     assert plan.rules.rule_set == "performance-first"
     assert plan.rules.maximum_age is None
     assert plan.rules.cooldown == 2.5 * small.span
     assert plan.gate.rows == 200
+    assert plan.gate.margin == pytest.approx(-0.0693, abs=0.002)  # a tenth of ln 2, nearly
     aged = settings.plan(small, "default", settings.Search(), age=True)
     assert aged.rules.maximum_age == 20 * small.span
 

@@ -1,4 +1,4 @@
-"""The rules a stream is run under: derived from its block size and its clock, never from the file.
+"""The rules a stream is run under: from its block size, its clock and its first rows' base rates.
 
 A check comes after every block. What must be certain is asked for at 99.9 %, so that a stream of a
 hundred checks that never moves stays silent; nothing is then asked to show twice, since the windows
@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+
 from models.gate import GateRule
 from monitoring.rules import Rules, Threshold
 from tests.benchmarks.loop.streams import Stream
@@ -20,6 +22,8 @@ CALIBRATION_BLOCKS = 3  # the performance window
 RECENCY_BLOCKS = 12  # rows on which older and newer proxies are compared
 LAG_BLOCKS = 20  # the older proxy learnt rows at least so far back, where there are such
 GATE_ROWS = 200  # or a block, where that is more
+GATE_MARGIN = 0.1  # of the base rates' log loss: a block is one weather, and fresh rows help, so
+# the gate refuses what may be worse by more than that
 CONFIDENCE = 0.999  # of every bound
 CALIBRATION_FLOOR = 0.02
 RECENCY_FLOOR = 0.005  # nats a row
@@ -91,13 +95,20 @@ def plan(stream: Stream, rule_set: str, search: Search, *, age: bool = False) ->
         GateRule(
             rows=max(rows, GATE_ROWS),
             minimum_rows=max(enough, 2),
-            margin=-0.02,  # a block is one weather: refuse what is clearly worse
+            margin=-round(GATE_MARGIN * guessing(stream), 4),
             refit=True,
         ),
         thresholds,
         enough,
         search,
     )
+
+
+def guessing(stream: Stream) -> float:
+    """Log loss of the base rates of the first rows, their entropy in nats."""
+    shares = np.bincount(stream.y[: stream.edges[0]]) / int(stream.edges[0])
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum())
 
 
 def worse_by(loss_deviation: float, gate_rows: int) -> Threshold:
