@@ -22,10 +22,12 @@ SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 def mmd_title(story: Story) -> str:
     days = "day" if story.window_days == 1 else f"{story.window_days:g} days"
-    return f"How far the last {days} lay from the training data (MMD², all inputs at once)"
+    return f"Evidence that the last {days} differ from the training data (MMD and more, all inputs)"
 
 
 def mmd_alarm(story: Story) -> str:
+    if story.p_value_limit is None:
+        return "filled: an alarm, within the year's error budget"
     return f"filled: p \u2264 {story.p_value_limit:g}"
 
 
@@ -51,12 +53,12 @@ def losses(story: Story) -> dict[str, Series]:
 
 
 def mmd(story: Story) -> Series:
-    """MMD² of each day's check; a day on which the test could not speak has none."""
+    """Evidence of each day's check; a day on which the test could not speak has none."""
     spoke = [c for c in story.checks if c.mmd is not None and c.mmd_p_value is not None]
     return Series(
         tuple(c.day + 1.0 for c in spoke),
-        tuple(max(c.mmd or 0.0, 0.0) for c in spoke),  # unbiased, so it may fall below 0
-        tuple((c.mmd_p_value or 0.0) <= story.p_value_limit for c in spoke),
+        tuple(max(c.mmd or 0.0, 0.0) for c in spoke),
+        tuple(c.mmd_alarmed for c in spoke),
     )
 
 

@@ -41,7 +41,6 @@ QUICK = {
     "families": "[logistic]",
     "trials": "2",
     "warm_trials": "2",
-    "permutations": "99",
     "cooldown": "4d",
     "maximum_age": "5d",
     "minimum_new_labels": "1000",

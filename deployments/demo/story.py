@@ -25,8 +25,9 @@ class Check:
     action: str
     rule: str
     reasons: tuple[str, ...]
-    mmd: float | None = None  # unbiased MMD² between the window and the training data
+    mmd: float | None = None  # evidence of the shift test: about -log10 of its p-value
     mmd_p_value: float | None = None
+    mmd_alarmed: bool = False  # at the level that this check had
     drifted_share: float | None = None  # of the columns, in [0, 1]
     report: str | None = None  # the Evidently page, relative to the report, if one was drawn
 
@@ -70,7 +71,7 @@ class Story:
     weekly_retrains: int
     training_seconds: Mapping[str, float]  # after the first champion's, by name
     wall_seconds: float
-    p_value_limit: float
+    p_value_limit: float | None  # of each check; None: a share of the year's error budget
     share_limit: float
     gate_margin: float  # log loss per row that a challenger's gain must exceed
     window_days: float  # that each drift check looks back
@@ -102,6 +103,7 @@ def check_of(decision: Decision, day: int, folder: Path) -> Check:
         reasons=decision.reasons,
         mmd=mmd and mmd.value,
         mmd_p_value=mmd and mmd.p_value,
+        mmd_alarmed=bool(mmd and mmd.breached),
         drifted_share=evidently and evidently.value,
         report=page.as_posix() if page is not None else None,
     )

@@ -55,8 +55,9 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
                     if acted
                     else ("no confirmed breach",)
                 ),
-                mmd=None if day % 31 == 5 else drift / 3 - 0.02,
+                mmd=None if day % 31 == 5 else max(10 * drift - 1, 0.0),
                 mmd_p_value=None if day % 31 == 5 else float(10 ** -min(3, drift * 7)),
+                mmd_alarmed=bool(day % 31 != 5 and drift * 7 >= 2.3),
                 drifted_share=float(np.clip(drift, 0, 1)),
                 report=f"reports/{window}.html" if drift > 0.3 else None,
             )
