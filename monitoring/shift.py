@@ -20,8 +20,8 @@ Per column and per pair, adjusted p-values come from the same permutations by st
 p_adjusted <= a is at most a, whatever their dependence; likewise among all pairs.
 
 With N rows of k coordinates, K features, U units (`monitoring.units`) and B permutations: N² k / 2
-multiply-adds and N² / 2 exponentials for the kernel, N K for features, and U (U + K) B for the
-permutations; U is at most about 512 where the sides are alike. Bytes: 12 U² + 4 U K, and
+multiply-adds and N² / 2 exponentials for the kernel, N K for features, and U (U / 2 + K) B for
+the permutations; U is at most about 512 where the sides are alike. Bytes: 12 U² + 4 U K, and
 8 (U + K) b for b permutations at a time, b chosen to stay within `memory_mb`.
 """
 
@@ -122,6 +122,8 @@ def shift_test(
     labelings = Labelings(*drawn_by)
     observed = float(evidence(evidence.observed[None])[0])
     most = max(16, int(memory_mb * 1e6 / 4 / evidence.bytes_each))
+    if str(device) == "cpu":
+        most = min(most, 1_024)  # more no longer fit its caches
     if evidence.empty:
         found = Rank(1.0, 0, True)  # nothing varies: nothing can have moved
     else:

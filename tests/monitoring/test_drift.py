@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import mmd_signal
+from monitoring.drift import _of_each, mmd_signal
 from monitoring.records import Kind, to_dict
 
 COLUMNS = {"temp": "number", "wind": "number", "carrier": "category"}
@@ -131,6 +131,52 @@ def test_blocks_of_days_take_weather_for_what_it_is():
     assert found.detail["units"] == [30, 10]
     moved = days(10, first=30, seed=2, shift=60)
     assert signal(moved, reference, block=pd.Timedelta(days=1), **options).breached is True
+
+
+def test_blocks_enter_with_as_many_rows_on_both_sides():
+    """A day of more rows varies less: days would not be alike if one side's had more of them."""
+    blocks = np.r_[np.repeat([5, 3], 40), np.repeat(9, 7)]
+    picked = _of_each(blocks, 10, np.random.default_rng(0))
+    assert np.unique(blocks[picked], return_counts=True)[1].tolist() == [10, 10, 7]
+    assert len(set(picked.tolist())) == len(picked) == 27
+    found = signal(days(10, first=30), days(30), block=pd.Timedelta(days=1), rows=300)
+    assert (found.detail["reference_rows"], found.rows) == (300, 100)
+
+
+def test_false_alarms_of_days_keep_to_the_level():
+    """Days with weather of their own, and more rows a day on one side."""
+    options = {"rows": 240, "p_value": 0.05, "minimum_rows": 50, "block": pd.Timedelta(days=1)}
+    alarms = sum(
+        signal(
+            days(8, first=30, rows=60, seed=seed),
+            days(30, rows=20, seed=seed + 1_000),
+            **options,
+        ).breached
+        for seed in range(60)
+    )
+    assert alarms <= 10  # 3 expected
+
+
+def test_what_moved_is_named():
+    found = signal(frame(shift=1.0))
+    first = found.detail["moved"][0]
+    assert (first["column"], first["what"]) == ("temp", "location")
+    assert first["effect"] == pytest.approx(1.0, abs=0.3)
+    assert first["p_value"] == 0.001
+    assert [each["column"] for each in found.detail["moved"]] == ["temp"]
+
+
+def test_types_that_changed_on_the_way_are_no_drift():
+    """Whole numbers come back as floats, text as categories, where the store kept them."""
+    current = frame()
+    current["temp"] = current["temp"].round()
+    kept = current.assign(
+        temp=current["temp"].astype(object), carrier=current["carrier"].astype("category")
+    )
+    reference = frame(1_000, seed=99).assign(temp=lambda f: f["temp"].round().astype("Int64"))
+    found = signal(kept, reference)
+    assert found.breached is False
+    assert found.p_value == signal(current, reference).p_value
 
 
 def test_blocks_without_times_or_in_too_few_ways_cannot_say():

@@ -1,6 +1,7 @@
 """The MMD test: its arithmetic, its level, its power, and what must not matter."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import kstest
@@ -8,6 +9,7 @@ from scipy.stats import kstest
 import monitoring
 from monitoring.errors import WindowFault
 from monitoring.mmd import mmd_test
+from monitoring.units import of_rows
 
 
 def sides(m=40, n=40, d=3, seed=0, shift=0.0):
@@ -156,6 +158,49 @@ def test_tensors_arrays_and_vectors_are_alike():
     assert mmd_test(torch.from_numpy(x).requires_grad_(), y).p_value == found.p_value
 
 
+def test_frames_are_compared_column_by_column():
+    x, y = (pd.DataFrame(side, columns=["device", "b", "c"]) for side in sides(shift=0.3))
+    found = mmd_test(x, y)
+    assert mmd_test(x, y[["c", "device", "b"]]) == found
+    assert mmd_test(x.to_numpy(), y.to_numpy()) == found
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("route", ["kernel", "features"])
+def test_cuda_equals_cpu(route):
+    x, y = (torch.from_numpy(side) for side in sides(200, 150, shift=0.15))
+    cpu, cuda = (mmd_test(x.to(d), y.to(d), route=route) for d in ("cpu", "cuda"))
+    assert cuda.statistics == pytest.approx(cpu.statistics, abs=1e-4)
+    assert cuda.p_value == pytest.approx(cpu.p_value, abs=0.01)
+
+
+@pytest.mark.parametrize("route", ["kernel", "features"])
+@pytest.mark.parametrize(("m", "n"), [(60, 60), (50, 90)])
+def test_the_level_of_bins_holds_with_one_seed(monkeypatch, route, m, n):
+    monkeypatch.setattr(
+        "monitoring.mmd.of_rows", lambda *a, **_: of_rows(*a, most=24, least=8, cap=10_000)
+    )
+    p_values = np.array(
+        [
+            mmd_test(*sides(m, n, d=1, seed=seed), permutations=99, route=route).p_value
+            for seed in range(400)
+        ]
+    )
+    for level in (0.05, 0.25):
+        error = 4 * np.sqrt(level * (1 - level) / 400)
+        assert level - error <= (p_values <= level).mean() <= level + error
+
+
+def test_the_routes_agree():
+    x, y = sides(1_500, 1_500, shift=0.08)
+    exact, linear = (mmd_test(x, y, route=route) for route in ("kernel", "features"))
+    assert (exact.route, linear.route) == ("kernel", "features")
+    assert "random frequencies" in linear.note
+    assert linear.bandwidths == pytest.approx(exact.bandwidths, rel=0.15)
+    assert linear.statistics == pytest.approx(exact.statistics, rel=0.5, abs=5e-4)
+    assert max(linear.p_value, exact.p_value) <= 0.01
+
+
 def test_identical_samples_are_no_drift():
     x, _ = sides()
     assert mmd_test(x, x).p_value > 0.9
@@ -186,8 +231,9 @@ def test_wild_values_do_not_blind_it():
     assert mmd_test(x, y).p_value <= 0.01
 
 
-def test_a_thousand_columns():
-    x, y = sides(60, 60, d=1_000)
+@pytest.mark.parametrize("d", [1_000, 10_000])
+def test_many_columns(d):
+    x, y = sides(60, 60, d=d)
     assert mmd_test(x, y, permutations=199).p_value > 0.01
     assert mmd_test(x, y + 0.15, permutations=199).p_value <= 0.01
 
