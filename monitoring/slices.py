@@ -34,7 +34,8 @@ class SliceThreshold(Threshold):
     """A limit on a metric in every slice of one column.
 
     It is a class of its own, so that what holds the rows as a whole against thresholds never takes
-    it for one of its own. `worse_by` is relative to the same slice of the reference.
+    it for one of its own. `worse_by` is relative to the same slice of the reference, whose figure
+    has an interval too.
     """
 
     slice: str  # the column
@@ -105,10 +106,13 @@ def slice_signals(
         enough = len(rows.codes) >= max(minimum_labels, 1)
         found = figures(rows, asked[part.column], each, seed, draws) if enough else {}
         before: dict[str, float] = {}
+        gate: dict[str, Interval] = {}
+        held = [t.metric for t in thresholds if t.slice == part.column and t.worse_by is not None]
         if known:
-            past = labelled_rows(reference[part.member(reference)], classes)
+            past = labelled_rows(reference[part.member(reference)], classes, block)
             if len(past.codes) >= max(minimum_labels, 1):
                 before = _points(past, asked[part.column])
+                gate = figures(past, held, each, seed + 1, draws) if held and enough else {}
         for metric in asked[part.column]:
             limits = [t for t in thresholds if (t.slice, t.metric) == (part.column, metric)]
             signals.append(
@@ -122,6 +126,7 @@ def slice_signals(
                     minimum=0 if enough else max(minimum_labels, 1),
                     number=number,
                     unsure=rows.unbounded(block),
+                    gate=gate.get(metric),
                 )
             )
     return tuple(signals)
@@ -138,6 +143,7 @@ def _signal(
     minimum: int,
     number: int,
     unsure: str,
+    gate: Interval | None,
 ) -> Signal:
     better = HIGHER_IS_BETTER[metric]
     count = len(rows.codes)
@@ -163,13 +169,13 @@ def _signal(
             detail["stands_out"] = worst < overall if better else worst > overall
         breached = False
         for limit in limits:
-            beyond, why, said = judge(
-                interval, limit, compared["baseline"], higher_is_better=better
-            )
+            past = compared["baseline"] if gate is None else gate
+            beyond, why, said = judge(interval, limit, past, higher_is_better=better)
             if beyond:
                 breached, reason = True, ""
                 detail |= said
                 break
+            detail |= {key: value for key, value in said.items() if key.startswith("change")}
             if beyond is None:
                 breached, reason = None, why.replace("the gate left", "the reference has")
     return Signal(

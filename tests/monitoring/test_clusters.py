@@ -354,3 +354,12 @@ def test_slices_have_their_days_too():
     for alone in sliced(frame.head(200), block=DAY):
         assert alone.breached is None
         assert "one block of 1d" in alone.reason
+
+
+def test_two_groups_at_a_high_level_are_bounded_by_finite_numbers():
+    proba, codes, ids = answers(2, 50, np.random.default_rng(0), alike=3.0)
+    found = bootstrap(proba, codes, METRICS, confidence=1 - 1e-6, seed=0, resamples=50, groups=ids)
+    found["error"] = share_of(proba.argmax(axis=1) != codes, confidence=1 - 1e-6, groups=ids)
+    for interval in found.values():
+        assert 0 <= interval.low <= interval.value <= interval.high < np.inf
+    assert found["roc_auc"][1:] == (0.0, 1.0)

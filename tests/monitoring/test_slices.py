@@ -159,3 +159,13 @@ def test_a_slice_threshold_is_configured_as_any_other():
         read([{"metric": "log_loss", "worse_by": 0.1}])
     with pytest.raises(ValidationError):
         read([{"metric": "log_loss", "slice": "origin"}])
+
+
+def test_worse_by_holds_the_difference_between_two_uncertain_slices():
+    limit = (SliceThreshold(metric="error", worse_by=0.0, slice="origin"),)
+    few, many = flights(700, seed=99), flights(20_000, seed=99)
+    unsure = sliced(flights(), ["origin"], limit, reference=few)["error[origin=JFK]"].detail
+    sure = sliced(flights(), ["origin"], limit, reference=many)["error[origin=JFK]"].detail
+    assert unsure["change_low"] < unsure["change"] < unsure["change_high"]
+    wide, narrow = (d["change_high"] - d["change_low"] for d in (unsure, sure))
+    assert wide > 1.3 * narrow
