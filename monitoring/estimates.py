@@ -15,7 +15,6 @@ from monitoring.errors import WindowFault
 from monitoring.resampling import drawn
 from monitoring.rules import Threshold
 
-
 _WIDEST = 50.0  # logarithm of how far a bound may be from its figure: two groups at a high level
 
 
