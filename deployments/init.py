@@ -164,7 +164,7 @@ gate:                       # a challenger must beat the champion on rows that n
   minimum_rows: {minimum}         # fewer prove nothing
   confidence: 0.95          # one-sided, of the paired bootstrap
   margin: 0.0               # the gain must exceed this; negative: no worse than this
-  # block: 1d               # rows of so long resemble each other: resample them together
+  # block: 1d               # resample rows of so long together; let `rows` span 7 or more of it
 
 serving:
   host: 127.0.0.1
