@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from monitoring.statistics import Evidence
 
 _TOLD = 20  # pairs that are returned
+_NOISE = 1e-4  # of a score: what is so near the observed one counts as extreme as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ def step_down(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> step_down(np.array([[-9.0, 0.0], [-1.0, -2.0], [-3.0, -1.0]])).round(2).tolist()
     [0.33, 1.0]
     """
-    rounded = np.round(scores, 5)
-    order = np.argsort(rounded[0], kind="stable")
-    least = np.minimum.accumulate(rounded[:, order[::-1]], axis=1)[:, ::-1]  # over the rest
-    p_values = (least <= rounded[0, order]).mean(axis=0)
+    order = np.argsort(np.round(scores[0], 5), kind="stable")
+    least = np.minimum.accumulate(scores[:, order[::-1]], axis=1)[:, ::-1]  # over the rest
+    observed = scores[0, order]
+    bar = observed + _NOISE * np.maximum(1.0, np.abs(observed))
+    p_values = (least <= bar).mean(axis=0)
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(p_values)
     return adjusted
@@ -116,4 +118,4 @@ def _column(
 
 def _rank(values: NDArray[np.float64]) -> float:
     """p-value of the first of values that are smaller the more extreme they are."""
-    return float((values <= values[0] * (1 + 1e-6)).mean())
+    return float((values <= values[0] * (1 + _NOISE)).mean())

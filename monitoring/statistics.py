@@ -94,7 +94,11 @@ class Evidence:
     def parts(self, labelings: NDArray[np.int8]) -> dict[str, NDArray[np.float64]]:
         """Each statistic's closed-form tail, (B,) each."""
         coefficients = self._coefficients(labelings)
-        z = self.z(coefficients)
+        return self._parts(labelings, coefficients, self.z(coefficients))
+
+    def _parts(
+        self, labelings: NDArray[np.int8], coefficients: Any, z: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float64]]:
         log_p = self._largest_location(z, labelings)
         found = {"location, largest": tails.largest(log_p, self._effective["location"])}
         moved = (coefficients @ self._points) / self._scale**0.5
@@ -165,8 +169,10 @@ class Evidence:
         self, labelings: NDArray[np.int8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
         """z of all features, the coordinates' log tails, and the parts, for these labelings."""
-        z = self.z(self._coefficients(labelings))
-        return z, self.location_tails(z, labelings), self.parts(labelings)
+        coefficients = self._coefficients(labelings)
+        z = self.z(coefficients)
+        parts = self._parts(labelings, coefficients, z)
+        return z, self.location_tails(z, labelings), parts
 
 
 def _standardised(means: NDArray[np.float32], small: int) -> tuple[NDArray[np.float32], float]:
