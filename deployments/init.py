@@ -132,7 +132,8 @@ monitor:                    # what each check looks at
   # slice_thresholds:       # - {{slice: COLUMN, metric: log_loss, worse_by: 0.1}}
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
-  # block: 1d               # rows of so long resemble each other: permute, resample them together
+  # block: 1d               # rows of so long resemble each other: permute them together
+  # performance_block: 1d   # and resample them together; let performance_window hold 7 or more
   # permutations: 999
   # confidence: 0.95        # a threshold is breached when the whole interval lies beyond it
   thresholds:               # below, above, or worse_by: than at the gate

@@ -78,7 +78,7 @@ def performance(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             confidence=settings.confidence,
             minimum_labels=settings.minimum_labels,
             seed=settings.seed,
-            block=settings.block,
+            block=settings.performance_block,
             proof=evidence.proof,
         ),
     )
@@ -103,7 +103,7 @@ def slices(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             settings.slice_thresholds,
             confidence=settings.confidence,
             seed=settings.seed,
-            block=settings.block,
+            block=settings.performance_block,
         ),
     )
 

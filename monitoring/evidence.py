@@ -68,9 +68,8 @@ class Settings:
     minimum_rows: int = 200
     minimum_labels: int = 200
     mmd_rows: int = 500  # of each side that enter the MMD test
-    block: timedelta | None = (
-        None  # rows of so long a stretch are permuted, and resampled, together
-    )
+    block: timedelta | None = None  # rows of so long a stretch are permuted together, by `time`
+    performance_block: timedelta | None = None  # and so long a one is resampled together
     permutations: int = 999
     seed: int = 0
     label_delay: timedelta = timedelta(0)  # after which most labels should have come

@@ -95,8 +95,9 @@ class Monitor(Section):
     mmd_rows: int = Field(500, ge=20)  # rows of each side that enter the MMD test
     permutations: int = Field(999, ge=19)
     block: Duration | None = None  # rows of so long a stretch of time resemble each other, as those
-    # of a day's weather do: the drift test permutes such stretches whole, and the intervals of
-    # realised performance are over them
+    # of a day's weather do: the drift test permutes such stretches whole
+    performance_block: Duration | None = None  # the intervals of realised performance are over such
+    # stretches, of which `performance_window` should hold 7 or more
     confidence: float = Field(0.95, gt=0.5, lt=1)
     thresholds: list[Threshold] = [
         Threshold("log_loss", worse_by=0.02),
@@ -172,11 +173,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _blocks_have_times(self) -> Config:
-        for place, block in (("monitor", self.monitor.block), ("gate", self.gate.block)):
+        blocks = {"monitor.block": self.monitor.block, "gate.block": self.gate.block}
+        for key, block in blocks.items():
             if block is not None and self.data.time is None:
                 raise ValueError(
-                    f"{place}.block groups rows by their time, got {block} and no data.time: name "
-                    "the time's column, or leave block out"
+                    f"{key} groups rows by their time, got {block} and no data.time: name the "
+                    "time's column, or leave block out"
                 )
         return self
 

@@ -109,6 +109,7 @@ def settings(config: Config, now: datetime) -> Settings:
         minimum_labels=monitor.minimum_labels,
         mmd_rows=monitor.mmd_rows,
         block=monitor.block,
+        performance_block=monitor.performance_block,
         permutations=monitor.permutations,
         seed=config.train.seed,
         label_delay=config.data.label_delay,

@@ -160,7 +160,12 @@ def test_rows_with_times_are_read_by_every_detector():
         "matured": timed(600, 3, NOW - 7 * DAY),
         "proof": timed(600, 4, month),
     }
-    chosen = settings(block=timedelta(hours=1), label_delay=timedelta(hours=2), slices=("c",))
+    chosen = settings(
+        block=timedelta(hours=1),
+        performance_block=timedelta(hours=1),
+        label_delay=timedelta(hours=2),
+        slices=("c",),
+    )
     found = measure(window(), evidence(**given), chosen, NOW)
     assert {s.name for s in found.items} >= {
         "label_delay_hours", "label_prior", "log_loss[c=x]", "estimated_log_loss", "predictions"
@@ -241,7 +246,7 @@ def test_performance_is_held_to_the_gates_rows_and_to_blocks_of_time():
     assert free.detail["change_low"] > 0.1
     column = next(iter(COLUMNS))
     blocks = settings(
-        block=DAY,
+        performance_block=DAY,
         thresholds=limits,
         slice_thresholds=(SliceThreshold(metric="error", above=0.9, slice=column),),
     )
