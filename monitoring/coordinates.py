@@ -10,6 +10,7 @@ was fitted are not exchangeable with others.)
   same for every monotone transformation of it. A missing value stands at 0 and has an indicator of
   its own; a column of two values is an indicator.
 - A category becomes an indicator per level, the rare ones together as one more, one for missing.
+- Where several columns have gaps, one more indicator says whether a row has any.
 """
 
 from __future__ import annotations
@@ -103,10 +104,22 @@ class Category:
 
 
 @dataclass(frozen=True, slots=True)
+class AnyGap:
+    """Whether a row has a gap in any column: a share that several columns make together."""
+
+    name: str = "any column"
+
+    indicator = True
+
+    def names(self) -> list[str]:
+        return [f"{self.name} missing"]
+
+
+@dataclass(frozen=True, slots=True)
 class Coordinates:
     """How rows become points; made by `fit` on pooled rows, then never changed."""
 
-    columns: tuple[Number | Category, ...]
+    columns: tuple[Number | Category | AnyGap, ...]
     names: tuple[str, ...]  # (k,) of the coordinates
     source: NDArray[np.int64]  # (k,) which column each belongs to
     indicator: NDArray[np.bool_]  # (k,) whether it is 0 or 1
@@ -123,12 +136,14 @@ class Coordinates:
         unknown = {name: kind for name, kind in said.items() if kind not in ("number", "category")}
         if unknown:
             raise WindowFault(f"a column is a 'number' or a 'category', got {unknown}: correct it")
-        placed: list[Number | Category] = []
+        placed: list[Number | Category | AnyGap] = []
         for name, column in _columns(pooled):
             kind = said.get(name) or ("number" if _numeric(column) else "category")
             fitted = _number(name, column) if kind == "number" else _category(name, column)
             if fitted.names():
                 placed.append(fitted)
+        if sum(c.gaps for c in placed if not isinstance(c, AnyGap)) > 1:
+            placed.append(AnyGap())
         names = [n for c in placed for n in c.names()]
         source = np.repeat(np.arange(len(placed)), [len(c.names()) for c in placed])
         indicator = np.array(
@@ -139,11 +154,25 @@ class Coordinates:
     def transform(self, rows: Any) -> NDArray[np.float32]:
         """Points (rows, k)."""
         known = dict(_columns(rows))
-        placed = [values for c in self.columns for values in c.place(known[c.name])]
         count = len(next(iter(known.values()))) if known else 0
+        placed: list[NDArray[np.float64]] = []
+        any_gap = np.zeros(count)
+        for column in self.columns:
+            if isinstance(column, AnyGap):
+                placed.append(any_gap)
+                continue
+            own = column.place(known[column.name])
+            if column.gaps:
+                any_gap = np.maximum(any_gap, own[-1])
+            placed += own
         if not placed:
             return np.zeros((count, 0), np.float32)
         return np.stack(placed, axis=1).astype(np.float32)
+
+    @property
+    def repeats(self) -> NDArray[np.bool_]:
+        """(k,) whether a coordinate only says again what others say."""
+        return np.array([isinstance(self.columns[c], AnyGap) for c in self.source], dtype=bool)
 
 
 def _columns(rows: Any) -> list[tuple[str, Any]]:

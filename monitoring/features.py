@@ -39,8 +39,11 @@ class Features:
         variance = np.bincount(coordinates.source, deviation**2, len(coordinates.columns))
         spread = np.sqrt(np.maximum(variance, 1e-12))[coordinates.source]
         weight = np.where(coordinates.indicator, np.minimum(1 / spread, 5.0), 1.0)
+        weight[coordinates.repeats] = 0.0
         numbers = np.flatnonzero(~coordinates.indicator)
-        pairs = _pairs((points - centre) / deviation, coordinates.source, seed)
+        paired = np.flatnonzero(~coordinates.repeats)
+        standard = ((points - centre) / deviation)[:, paired]
+        pairs = paired[_pairs(standard, coordinates.source[paired], seed)]
         return cls(
             centre.astype(np.float32),
             deviation.astype(np.float32),

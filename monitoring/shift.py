@@ -1,10 +1,12 @@
 """Has one sample moved away from another, in any way? One p-value at an exact level.
 
 No single statistic sees everything: an MMD is nearly blind to a changed correlation, a largest
-difference of means to a small one in every column. `shift_test` combines six on normal scores and
-indicators of the columns (`monitoring.coordinates`), all computed for a labeling at once:
+difference of means to a small one in every column. `shift_test` combines up to eight on normal
+scores of numbers and indicators of levels and gaps (`monitoring.coordinates`), all computed for a
+labeling at once:
 
-- the largest difference of one coordinate, of one coordinate's spread, and of one pair's product;
+- the largest difference of one number, of one indicator, of one number's spread, and of one pair's
+  product (of few numbers the sums below say the same, and stand for the first and third);
 - the sum of squares of all coordinates' differences, and of all pairs';
 - the difference in the points' mean squared length;
 - the MMD over three bandwidths, each in units of its own deviation under permutation.

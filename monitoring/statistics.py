@@ -16,16 +16,18 @@ from monitoring.samples import Pooled
 # change in it loses much to the best single statistic; they do not bear on the level.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
-        "location, all": 0.34,
-        "location, largest": 0.08,
+        "location, all": 0.42,
+        "location, largest": 0.06,
+        "values, largest": 0.10,
         "spread, all": 0.03,
         "spread, largest": 0.05,
-        "pairs, all": 0.05,
-        "pairs, largest": 0.33,
+        "pairs, all": 0.04,
+        "pairs, largest": 0.28,
         "mmd": 0.12,
     }
 )
 _STRIP = 128  # units of a kernel that are multiplied at once
+_FEW = 4  # coordinates up to which their sum of squares says what the largest would
 _POWER = 0.75  # of the mean: 1 is the harmonic mean, 0 the product of Fisher's method
 
 
@@ -70,17 +72,27 @@ class Evidence:
                 features[:, self.products] * np.float32(self.per_z)
             )
         self._scale = scale * self.count / (self.count - 1)
+        indicator = pooled.coordinates.indicator
+        numbers, ones_of = np.flatnonzero(~indicator), np.flatnonzero(indicator)
+        self._numbers = numbers if len(numbers) >= _FEW or len(indicator) < 2 else numbers[:0]
+        self._values = ones_of
+        squares = np.arange(self.squares.start, self.squares.stop)
+        self._squares = squares if len(squares) >= _FEW or len(squares) < 2 else squares[:0]
         self._effective = {
             name: tails.effective(_correlations(features[:, part]))
-            for name, part in (("location", self.location), ("squares", self.squares))
-            if part.stop > part.start
+            for name, part in (
+                ("location", self._numbers),
+                ("values", self._values),
+                ("squares", self._squares),
+            )
+            if len(part)
         }
         if len(pooled.features.pairs):
             self._effective["pairs"] = tails.effective(_correlations(features[:, self.products]))
         size = units.size
         counted = pooled.coordinates.indicator & bool(size)  # blocks have no count of rows to rank
         self._counts = tails.Counts(pooled.ones, self.small * size, self.count * size, counted)
-        self._common = np.setdiff1d(np.arange(self.location.stop), self._counts.rare)
+        self._common = np.setdiff1d(self._values, self._counts.rare)
 
     def __call__(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
         """-log10 of the tails' weighted mean, rounded so that equal labelings are equal."""
@@ -99,8 +111,16 @@ class Evidence:
     def _parts(
         self, labelings: NDArray[np.int8], coefficients: Any, z: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float64]]:
-        log_p = self._largest_location(z, labelings)
-        found = {"location, largest": tails.largest(log_p, self._effective["location"])}
+        found: dict[str, NDArray[np.float64]] = {}
+        if "location" in self._effective:
+            furthest = np.abs(z[:, self._numbers]).max(axis=1)
+            found["location, largest"] = tails.largest(
+                tails.normal(furthest), self._effective["location"]
+            )
+        if "values" in self._effective:
+            found["values, largest"] = tails.largest(
+                self._largest_value(z, labelings), self._effective["values"]
+            )
         moved = (coefficients @ self._points) / self._scale**0.5
         if self._points.shape[1] > 1:
             form = (moved * moved).sum(1).cpu().numpy().astype(np.float64)
@@ -111,7 +131,7 @@ class Evidence:
         )
         found["mmd"] = self._forms["mmd"].tail(quadratic.cpu().numpy().astype(np.float64))
         if "squares" in self._effective:
-            spread = np.abs(z[:, self.squares]).max(axis=1)
+            spread = np.abs(z[:, self._squares]).max(axis=1)
             found["spread, largest"] = tails.largest(
                 tails.normal(spread), self._effective["squares"]
             )
@@ -147,10 +167,10 @@ class Evidence:
             log_p[:, self._counts.rare] = self._rare_tails(labelings)
         return log_p
 
-    def _largest_location(
+    def _largest_value(
         self, z: NDArray[np.float32], labelings: NDArray[np.int8]
     ) -> NDArray[np.float64]:
-        """(B,) the smallest of those tails; the normal one is taken of the largest z alone."""
+        """(B,) the smallest tail of indicators; the normal one is taken of the largest z alone."""
         smallest = np.zeros(len(z))
         if len(self._common):
             smallest = tails.normal(np.abs(z[:, self._common]).max(axis=1))
