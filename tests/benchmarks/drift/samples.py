@@ -17,7 +17,7 @@ LEVELS = 4  # of the category column
 
 @dataclass(frozen=True)
 class Case:
-    """One change: `change(rng, y)` turns stationary rows (n, 10) into those after it.
+    """One change: `change(rng, y)` turns stationary rows (n, columns) into those after it.
 
     `category` marks the last column as codes 0, 1, ...; NaN is a missing value.
     """
@@ -25,10 +25,11 @@ class Case:
     name: str
     change: Callable[[np.random.Generator, np.ndarray], np.ndarray]
     category: bool = False
+    columns: int = COLUMNS
 
     def draw(self, rng: np.random.Generator, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reference rows (m, 10) and current rows (n, 10), float32."""
-        pooled = rng.normal(size=(m + n, COLUMNS)).astype(np.float32)
+        """Reference rows (m, columns) and current rows (n, columns), float32."""
+        pooled = rng.normal(size=(m + n, self.columns)).astype(np.float32)
         if self.category:
             pooled[:, -1] = rng.integers(LEVELS, size=m + n)
         return pooled[:m], self.change(rng, pooled[m:]).astype(np.float32)
@@ -73,6 +74,8 @@ CASES = (
     Case("one column +0.3", _one_column),
     Case("one pair correlated 0.3", _pair(0.3)),
     Case("one pair correlated 0.5", _pair(0.5)),
+    Case("two columns, correlated 0.3", _pair(0.3), columns=2),
+    Case("two columns, correlated 0.5", _pair(0.5), columns=2),
     Case("scale x1.15", lambda rng, y: y * 1.15),
     Case("5 % missing in two columns", _missing),
     Case("new category in 5 %", _new_category, category=True),
