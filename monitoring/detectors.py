@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_KNOWN = 5_000  # rows with labels that estimates without labels rest on
+
+
 def schema(evidence: Evidence, settings: Settings, length: timedelta) -> tuple[Signal, ...]:
     from monitoring.schema import schema_signals
 
@@ -112,14 +115,14 @@ def estimates(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
     """Performance without labels, and whether earlier estimates were right."""
     from monitoring.unlabelled import estimate_signals, track_record
 
-    proof = evidence.proof
-    if proof is None or not settings.estimate:
+    known = _known(evidence, settings)
+    if known is None or not settings.estimate:
         return ()
     found = guarded(
         "estimated_performance",
         Kind.ESTIMATE,
         lambda: estimate_signals(
-            proof,
+            known,
             evidence.current,
             dict(settings.columns),
             settings.classes,
@@ -140,6 +143,27 @@ def estimates(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
         ),
     )
     return *found, *record
+
+
+def _known(evidence: Evidence, settings: Settings) -> pd.DataFrame | None:
+    """Rows that the champion answered without having learnt them, and their labels, oldest first.
+
+    The gate's, and behind them those whose labels have come since: what the probabilities have come
+    to mean lately is the best word on what they mean now.
+    """
+    if evidence.proof is None:
+        return None
+    import pandas as pd
+
+    named = [*settings.columns, "label", "proba", "time"]
+    frames = [evidence.proof]
+    if {"label", "proba"} <= set(evidence.matured):
+        frames.append(evidence.matured[evidence.matured["label"].notna()])
+    kept = [frame[[n for n in named if n in frame]] for frame in frames if len(frame)]
+    if not kept:
+        return evidence.proof
+    shared = [n for n in kept[0] if all(n in frame for frame in kept)]
+    return pd.concat([f[shared].astype({"label": object}) for f in kept]).tail(_KNOWN)
 
 
 def recency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:

@@ -254,3 +254,23 @@ def test_performance_is_held_to_the_gates_rows_and_to_blocks_of_time():
     assert said(found, "log_loss").detail["blocks"] == 7
     assert said(found, "log_loss").low != free.low
     assert all(s.low is not None for s in found.items if s.name.startswith("error["))
+
+
+def test_an_estimate_learns_from_the_labels_that_have_come():
+    """Answers that have become too sure since the gate are no longer taken at their word."""
+    rng = np.random.default_rng(0)
+
+    def answered(rows, right, seed):
+        made = frame(rows, seed)
+        return made.assign(label=rng.random(rows) < right, proba=[(0.1, 0.9)] * rows).astype(
+            {"label": object}
+        )
+
+    proof, matured = answered(1_000, 0.9, 4), answered(4_500, 0.6, 3)
+    given = evidence(proof=proof, matured=matured, current=answered(600, 0.6, 2))
+    chosen = settings(classes=(False, True))
+    found = said(measure(window(), given, chosen, NOW), "estimated_accuracy")
+    assert 0.55 < found.value < 0.7
+    late = evidence(proof=proof, matured=matured.head(0), current=answered(600, 0.6, 2))
+    before = said(measure(window(), late, chosen, NOW), "estimated_accuracy")
+    assert 0.85 < before.value < 0.95
