@@ -70,9 +70,7 @@ class Rules:
     rule_set: RuleSet = "default"
     drift_p_value: float | None = None  # fixed level of one MMD test; None: from the error budget
     drifted_share: float = 0.3  # share of drifted columns at which the Evidently report alarms
-    minimum_effect: float = (
-        0.05  # of the most moved column: so large a share of its rows would have
-    )
+    minimum_effect: float = 0.05  # of the most moved column: the share of its rows that would have
     # to change for the window to look like the reference; fainter drift is watched
     confirmations: int = 2  # k of n: so many of the last `memory` windows must show the breach
     memory: int = 3
