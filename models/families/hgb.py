@@ -62,8 +62,10 @@ class HGB:
             early_stopping=False,
             random_state=seed,
         )
+        rows = matrix(data.encoded, LIMIT, np.float64)
+        rows[:, np.isnan(rows).all(axis=0)] = 0.0  # a column without a value cannot be binned
         with one_thread():
-            model.fit(matrix(data.encoded, LIMIT, np.float64), data.y)
+            model.fit(rows, data.y)
         return FittedHGB(model, data.k)
 
     def load(self, folder: Path) -> FittedHGB:

@@ -124,6 +124,16 @@ def test_missing_and_unknown_values_are_answered_even_if_training_had_none(famil
     np.testing.assert_allclose(proba.sum(1), 1.0, atol=1e-6)
 
 
+def test_a_column_that_training_never_saw_a_value_of_changes_nothing(family: Family) -> None:
+    table, queries = data(), rows(50, seed=9)
+    table.encoded.numbers[:, 2] = np.nan
+    fitted = fit(family, table)
+    proba = fitted.predict_proba(queries)
+    assert np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    assert (fitted.predict_proba(table.encoded).argmax(axis=1) == table.y).mean() > 0.7
+
+
 def test_a_class_that_training_did_not_show_has_its_place_and_a_finite_loss(
     family: Family,
 ) -> None:
