@@ -6,6 +6,7 @@ of the newest labelled rows that the champion has not. Both are scored on labell
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from tasks import places
 if TYPE_CHECKING:
     from monitoring.telemetry import TelemetryStore
     from tasks.config import Config
+
+log = logging.getLogger(__name__)
 
 LEAST = 200  # rows that either learns
 SCORED = 4_000  # rows at most that they are scored on
@@ -52,6 +55,9 @@ def losses(
         older = reference.sample(learnt, random_state=config.train.seed)
         return _losses(config, older, rows), _losses(config, newer, rows)
     except DataFault:  # rows of one class alone teach nothing
+        return None
+    except Exception:  # one detector's fault ends no check
+        log.exception("%s: the two small models could not be compared", config.name)
         return None
 
 
