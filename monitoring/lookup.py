@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 
 from monitoring.errors import WindowFault
 from monitoring.queries import joined
-from monitoring.storage import from_json, from_micros
+from monitoring.storage import from_json, from_micros, micros
 from monitoring.tables import decisions, labels, predictions
 from monitoring.telemetry import TelemetryStore
 
@@ -18,17 +19,20 @@ _SHOWN = 5
 def window_id(store: TelemetryStore, part: str | None = None) -> str:
     """The window whose id is, begins with or contains `part`; the last decided one without.
 
-    Raises WindowFault when there is none, or more than one.
+    An ISO date or time is first taken as that of the decision, since a day stands in the ids of two
+    windows: where one ends and the next begins. Raises WindowFault when there is none, or more
+    than one.
     """
     newest = select(decisions.c.window_id).order_by(
         decisions.c.time.desc(), decisions.c.window_id.desc()
     )
-    ids = decisions.c.window_id
+    ids, decided = decisions.c.window_id, _day_or_minute(part)
     ways = (
         []
         if part is None
         else [
             newest.where(ids == part),
+            *([newest.where(decisions.c.time.between(*decided))] if decided else []),
             newest.where(ids.startswith(part, autoescape=True)),
             newest.where(ids.contains(part, autoescape=True)),
         ]
@@ -52,6 +56,17 @@ def window_id(store: TelemetryStore, part: str | None = None) -> str:
     raise WindowFault(
         f"no decided window has {part!r} in its id: choose one, the last are {', '.join(last)}"
     )
+
+
+def _day_or_minute(part: str | None) -> tuple[int, int] | None:
+    """First and last microsecond of the day or the minute that `part` names; UTC without a zone."""
+    try:
+        start = datetime.fromisoformat(part or "")
+    except ValueError:
+        return None
+    start = start.replace(tzinfo=UTC) if start.tzinfo is None else start
+    length = timedelta(days=1) if len(part or "") <= len("2026-01-31") else timedelta(minutes=1)
+    return micros(start), micros(start + length) - 1
 
 
 def prediction(store: TelemetryStore, id: str) -> dict[str, Any]:

@@ -19,10 +19,11 @@ def told(config: Config, window: str | None = None, trace: dict[str, Any] | None
     with places.telemetry(config) as store:
         stored = store.decision(lookup.window_id(store, window))
     assert stored is not None
-    return Told(recorded.decision(stored), _outcome(config, stored["window_id"]), trace or {})
+    return Told(recorded.decision(stored), outcome_of(config, stored["window_id"]), trace or {})
 
 
-def _outcome(config: Config, window_id: str) -> dict[str, Any] | None:
+def outcome_of(config: Config, window_id: str) -> dict[str, Any] | None:
+    """How the retrain of a window ended; None where none has."""
     with places.claims(config) as book:
         found = book.get(window_id)
     return found.result if found else None

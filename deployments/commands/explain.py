@@ -32,7 +32,8 @@ def command(
 ) -> None:
     """Say what was decided on WINDOW and why, with all evidence; the last decision without WINDOW.
 
-    WINDOW is a window's id, or so much of it that no other has it: a date, for instance.
+    WINDOW is the day or the minute of the decision as `everfit status` has it (2026-01-31), or a
+    window's id, or so much of it that no other has it.
     """
     from monitoring import explain
     from tasks.explaining import told, traced

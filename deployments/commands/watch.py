@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +18,11 @@ from deployments.commands.base import (
     run,
     runs_option,
 )
+
+if TYPE_CHECKING:
+    from monitoring.records import Decision
+
+_MOVED = 3  # columns; `everfit explain` names all
 
 
 @click.command(cls=Command, short_help="Check the newest window and act on it.")
@@ -48,9 +55,26 @@ def command(
         from flows.watch import watch
 
         decision = run(lambda: watch(loaded, now=at, act=not no_act))
-    click.echo(f"{decision.action.value} ({decision.rule}), window {decision.window_id}")
-    for reason in decision.reasons:
-        click.echo(f"  {reason}")
-    for near in decision.nearly:
-        click.echo(f"  nearly {near}")
-    click.echo(f"  more: everfit explain {config}")
+    from tasks.explaining import outcome_of
+
+    click.echo("\n".join(lines(decision, outcome_of(loaded, decision.window_id), config)))
+
+
+def lines(
+    decision: Decision, outcome: Mapping[str, Any] | None, config: Path | str = "CONFIG"
+) -> list[str]:
+    """What a check decided, why, what moved, what nearly fired, and what a retrain came to."""
+    text = [f"{decision.action.value} ({decision.rule}), window {decision.window_id}"]
+    text += [f"  {reason}" for reason in decision.reasons]
+    text += [f"  moved {sentence}" for sentence in decision.signals.moved[:_MOVED]]
+    text += [
+        f"  nearly {near}"
+        for near in decision.nearly
+        if not any(near.missing in reason for reason in decision.reasons)  # told already
+    ]
+    if outcome is not None:
+        verdict = "is the champion" if outcome["passed"] else "was refused"
+        text.append(f"  retrained: version {outcome['version']} {verdict}: {outcome['reason']}")
+    elif decision.retrain:
+        text.append("  not retrained yet: `everfit watch` without --no-act does")
+    return [*text, f"  more: everfit explain {config}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -100,6 +101,30 @@ def test_a_part_that_names_no_single_window_is_refused(config, part, told):
     result = CliRunner().invoke(main, ["explain", str(config), part])
     assert result.exit_code == 1
     assert told in result.output
+
+
+@pytest.mark.parametrize("when", ["2024-01-03", "20240103", "2024-01-03T00:00"])
+def test_a_day_or_a_minute_is_that_of_the_decision(config, when):
+    assert asked(config, when).startswith("tiny: retrain (drift)\n  decided      2024-01-03 00:00")
+
+
+def test_a_check_tells_what_moved_what_nearly_fired_and_what_its_retrain_came_to():
+    from deployments.commands.watch import lines
+
+    state, passed = PolicyState(champion_since=START), {"passed": False, "version": "2"}
+    first = decide(signals(1), observe(state, signals(1), START + DAY, RULES), START + DAY, RULES)
+    said = "\n".join(lines(first, None))
+    assert "  moved wind: median 9.1 -> 34.2" in said
+    assert "  nearly drift: Evidently 0.28 of 0.30" in said
+    assert "retrained" not in said
+    waiting = replace(RULES, cooldown=30 * DAY)
+    state = replace(observe(state, signals(2), START + DAY, waiting), last_attempt=START)
+    held = decide(signals(2), state, START + 2 * DAY, waiting)
+    assert sum("cool-down lasts" in line for line in lines(held, None)) == 1
+    due = decide(signals(2), replace(state, last_attempt=None), START + 2 * DAY, RULES)
+    assert any("--no-act" in line for line in lines(due, None))
+    ended = "\n".join(lines(due, passed | {"reason": "worse by 0.01"}))
+    assert "  retrained: version 2 was refused: worse by 0.01" in ended
 
 
 def test_before_the_first_check_there_is_nothing_to_explain(tiny_config):
