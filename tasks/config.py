@@ -22,6 +22,7 @@ from pydantic import (
 from models.gate import GateRule
 from monitoring.rules import Rules, Threshold
 from monitoring.slices import SliceThreshold
+from monitoring.wording import short
 from tasks.config_faults import duplicates_refused, faults
 from tasks.durations import Duration, durations
 
@@ -177,9 +178,20 @@ class Config(Section):
         for key, block in blocks.items():
             if block is not None and self.data.time is None:
                 raise ValueError(
-                    f"{key} groups rows by their time, got {block} and no data.time: name the "
-                    "time's column, or leave block out"
+                    f"{key} groups rows by their time, got {short(block)} and no data.time: name "
+                    "the time's column, or leave block out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _performance_has_blocks(self) -> Config:
+        window, block = self.monitor.performance_window, self.monitor.performance_block
+        if block is not None and 2 * block > window:
+            raise ValueError(
+                f"monitor.performance_window holds two blocks at least, better 7, got "
+                f"{short(window)} and monitor.performance_block {short(block)}: lengthen the "
+                "window or shorten the block"
+            )
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,8 @@ _REMEDIES = (
 def faults(raw: Any, model: type[BaseModel]) -> list[str]:
     """One line for each fault of `raw` as a `model`; none if it is one.
 
-    A misspelt key hides what else is wrong in its section, so the rest is looked at without it.
+    A misspelt key hides what else is wrong in its section, as does a duration that cannot be read,
+    so the rest is looked at without it.
     """
     lines: list[str] = []
     misspelt: list[tuple[int | str, ...]] = []
@@ -55,9 +56,10 @@ def faults(raw: Any, model: type[BaseModel]) -> list[str]:
                 if not (error["loc"] and isinstance(error["loc"][-1], int))
                 or error["loc"] not in [loc[:-1] for loc in misspelt]
             ]
-            lines += [_line(error, model) for error in errors]
+            lines += [line for error in errors for line in _lines(error, model)]
             misspelt = [error["loc"] for error in errors if error["type"] in _UNKNOWN]
-            raw = _without(raw, misspelt)
+            unread = [(*e["loc"], key) for e in errors for key in _durations(e)]
+            raw = _without(raw, [*misspelt, *unread])
     return list(dict.fromkeys(lines))  # the branches of a union say the same, as does the 2nd look
 
 
@@ -69,6 +71,18 @@ def _without(raw: Any, places: list[tuple[int | str, ...]]) -> Any:
             inner = inner[parent]
         inner.pop(last, None)
     return raw
+
+
+def _durations(error: Any) -> dict[str, str]:
+    """The keys of a section whose durations cannot be read, each with its fault."""
+    found: dict[str, str] = error["ctx"]["keys"] if error["type"] == "durations" else {}
+    return found
+
+
+def _lines(error: Any, model: type[BaseModel]) -> list[str]:
+    place = ".".join(str(part) for part in error["loc"])
+    unread = [f"{place}.{key}: {fault}" for key, fault in _durations(error).items()]
+    return unread or [_line(error, model)]
 
 
 def _line(error: Any, model: type[BaseModel]) -> str:

@@ -7,8 +7,11 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_RULE = "a duration is a number and one of s, m, h, d, w"
+_REMEDY = "write it as 7d"
 
 
 def _duration(value: Any) -> Any:
@@ -16,7 +19,7 @@ def _duration(value: Any) -> Any:
     if isinstance(value, str) and not value.startswith("P"):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", value)
         if not match:
-            raise ValueError("a duration is a number and one of s, m, h, d, w: write it as 7d")
+            raise ValueError(f"{_RULE}: {_REMEDY}")
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     return value
 
@@ -33,9 +36,25 @@ Duration = Annotated[
 
 
 def durations(*names: str) -> BeforeValidator:
+    """The same for the keys `names` of a section.
+
+    What is wrong is told at once: the error's context has, per key, its fault.
+    """
+
     def convert(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: _duration(v) if k in names else v for k, v in value.items()}
-        return value
+        if not isinstance(value, dict):
+            return value
+        converted, wrong = dict(value), {}
+        for name in names:
+            try:
+                converted[name] = _duration(value[name])
+            except KeyError:
+                continue
+            except ValueError:
+                wrong[name] = f"{_RULE}, got {value[name]!r}: {_REMEDY}"
+        if wrong:
+            said = "; ".join(f"{name}: {fault}" for name, fault in wrong.items())
+            raise PydanticCustomError("durations", "{said}", {"said": said, "keys": wrong})
+        return converted
 
     return BeforeValidator(convert)

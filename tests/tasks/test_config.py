@@ -193,6 +193,24 @@ def test_configs_cannot_be_changed(tiny_config):
         config.name = "other"
 
 
+def test_durations_of_the_policy_are_told_by_key_beside_its_other_faults(tiny_config):
+    wrong = {"cooldown": "3 days", "label_silence": "x", "rule_sett": 1, "slices": "alert"}
+    with pytest.raises(ConfigFault) as fault:
+        load(changed(tiny_config, policy=wrong))
+    said = str(fault.value)
+    assert "policy.cooldown: a duration is a number and one of s, m, h, d, w, got '3 days'" in said
+    assert "policy.label_silence: a duration is" in said
+    assert "policy.rule_sett: there is no such key: did you mean 'rule_set'?" in said
+    assert "policy.slices: it is one of 'watch' or 'retrain', got 'alert'" in said
+
+
+def test_performance_has_blocks_to_resample(tiny_config):
+    monitor = {"performance_window": "7d", "performance_block": "3d"}
+    assert load(changed(tiny_config, monitor=monitor)).monitor.performance_block is not None
+    with pytest.raises(ConfigFault, match=r"got 7d and monitor\.performance_block 5d"):
+        load(changed(tiny_config, monitor={**monitor, "performance_block": "5d"}))
+
+
 def test_the_gates_block_is_a_duration_that_needs_times(tiny_config):
     assert load(tiny_config).gate.block is None
     timed = yaml.safe_load(tiny_config.read_text())["data"].get("time")
@@ -208,5 +226,5 @@ def test_the_gates_block_is_a_duration_that_needs_times(tiny_config):
         with pytest.raises(ConfigFault, match=rule):
             load(changed(tiny_config, gate={"block": block}))
     untimed = changed(tiny_config, data={"time": None}, gate={"block": "1d"})
-    with pytest.raises(ConfigFault, match=r"gate\.block groups rows by their time, got 1 day"):
+    with pytest.raises(ConfigFault, match=r"gate\.block groups rows by their time, got 1d"):
         load(untimed)
