@@ -129,11 +129,11 @@ monitor:                    # what each check looks at
   minimum_labels: {watched}
   # recency: false          # fit two small models in each check: do newer rows teach better?
   # slices: []             # columns by whose values the performance is told as well
-  # slice_thresholds:       # - {{slice: COLUMN, metric: log_loss, worse_by: 0.1}}
+  # slice_thresholds: []    # such as [{{slice: COLUMN, metric: log_loss, worse_by: 0.1}}]
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
-  # block: 1d               # rows of so long resemble each other: permute them together
-  # performance_block: 1d   # and resample them together; let performance_window hold 7 or more
+  # block:                  # none; 1d: rows of a day resemble each other, permute whole days
+  # performance_block:      # none; 1d: resample whole days; let performance_window hold 7 or more
   # permutations: 999
   # confidence: 0.95        # a threshold is breached when the whole interval lies beyond it
   thresholds:               # below, above, or worse_by: than at the gate
@@ -151,9 +151,14 @@ policy:                     # when a breach leads to a retrain
   # confirmations: 2        # so many of the last `memory` windows must show the breach
   # memory: 3
   # confirmations_estimated: 1  # enough for drift when the estimated loss is beyond its threshold
-  cooldown: 7d              # between two retrains; each refusal by the gate doubles it
+  # clear_after: 2          # after so many quiet windows a breach that was answered counts anew
+  cooldown: 7d              # between two retrains; see refusal_backoff
+  # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this
   # retrains_a_week: 2      # at most; null: no limit
   minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
+  # minimum_growth: 0.1     # of labelled rows since its training, for drift alone to retrain
+  # minimum_growth_harm: 0.0  # the same for performance beyond a threshold
+  # relearn_growth:         # drift that was answered and stays retrains after so much; none: never
   maximum_age: 60d          # retrain an older champion; null: never for its age
   label_silence: 7d         # alert when no label has come for so long; null: never
   # missing_flood: 0.1      # so many more missing values in a column are a data fault: alert, and
@@ -165,7 +170,11 @@ gate:                       # a challenger must beat the champion on rows that n
   minimum_rows: {minimum}         # fewer prove nothing
   confidence: 0.95          # one-sided, of the paired bootstrap
   margin: 0.0               # the gain must exceed this; negative: no worse than this
-  # block: 1d               # resample rows of so long together; let `rows` span 7 or more of it
+  # block:                  # none; 1d: resample whole days; let `rows` span 7 or more of them
+  # resamples: 2000         # of that bootstrap
+  # slice_tolerance:        # none; 0.05: no category's value may be worse by more for certain
+  # slice_rows: 100         # of so many rows at least
+  # refit: false            # or true: what passes learns the held-back rows too, before it serves
 
 serving:
   host: 127.0.0.1
@@ -174,6 +183,7 @@ serving:
   # poll_seconds: 1.0       # how soon a new champion answers
   # maximum_body_mb: 8
   # maximum_rows: 10000     # of one request
+  # flush_seconds: 0.2      # predictions reach the store after so long at most
 
 schedule:
   cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday
