@@ -40,7 +40,7 @@ def bearing(signals: Signals, trouble: str, rules: Rules) -> tuple[Signal, ...]:
         every = rules.slices == "retrain"
         return tuple(s for s in signals.of(Kind.PERFORMANCE) if every or not of_slice(s))
     if trouble == "estimated-loss":
-        return (*bearing(signals, "drift", rules), *estimates(signals))
+        return (*estimates(signals), *bearing(signals, "drift", rules))  # the harm is told first
     if trouble == "drift":
         pairs = witnesses(signals).values()
         return tuple(s for pair in pairs for s in pair.values() if s is not None)

@@ -147,7 +147,7 @@ def domain_signal(
     enter, drawn without replacement by `seed`. Too few rows, or rows that cannot be read, give a
     signal that says so instead of 'no drift'.
     """
-    name, threshold = "domain_classifier", f"p <= {p_value:g}"
+    name, threshold = "domain_classifier", f"p <= {p_value:.3g}"
 
     def silent(reason: str) -> Signal:
         return Signal(name, Kind.DRIFT, None, threshold=threshold, rows=len(current), reason=reason)

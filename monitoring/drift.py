@@ -45,7 +45,7 @@ def mmd_signal(
     of each block on both sides. Too few rows or blocks,
     or rows that cannot be read, give a signal that says so instead of 'no drift'.
     """
-    threshold = f"p <= {p_value:g}"
+    threshold = f"p <= {p_value:.3g}"
 
     def silent(reason: str) -> Signal:
         return Signal(

@@ -64,7 +64,8 @@ def _cool_down(state: PolicyState, now: datetime, rules: Rules) -> Hold | None:
     until = quiet_until(state, rules)
     if until is None or now >= until:
         return None
-    after = f" after {state.refusals} refusals by the gate" if state.refusals else ""
+    times = state.refusals
+    after = f" after {times} refusal{'s' * (times > 1)} by the gate" if times else ""
     sentence = f"the cool-down lasts until {moment(until)}{after}"
     return Hold("cooldown", sentence, sentence)
 

@@ -148,7 +148,7 @@ def prior_signal(
         spans = blocks_in_time(known)
         if reference_times is not None:
             periods = periods_like(seconds_of(reference_times, read_old), known)
-    threshold = f"p <= {level:g}"
+    threshold = f"p <= {level:.3g}"
     for side, codes in (("matured", new), ("reference", old)):
         if len(codes) < max(minimum_labels, 1):
             reason = f"{len(codes):,} {side} labels; at least {max(minimum_labels, 1):,} are needed"

@@ -56,7 +56,7 @@ def prediction_signal(
         spans = blocks_in_time(known)
         if reference_times is not None:
             periods = periods_like(seconds_of(reference_times, kept_old), known)
-    threshold = f"p <= {level:g}"
+    threshold = f"p <= {level:.3g}"
     for side, rows in (("current", new), ("reference", old)):
         if len(rows) < max(minimum_rows, 2):
             reason = f"{len(rows):,} {side} rows; at least {max(minimum_rows, 2):,} are needed"

@@ -63,7 +63,7 @@ def schema_signals(
     wrong = {name: kind for name, kind in columns.items() if kind not in ("number", "category")}
     if wrong:
         raise WindowFault(f"a column is a 'number' or a 'category', got {wrong}: correct it")
-    threshold = f"p <= {level:g}"
+    threshold = f"p <= {level:.3g}"
     counted = {name: int((reference.columns == name).sum()) for name in columns}
     doubled = {name for name in columns if (current.columns == name).sum() > 1}
     unknown = [name for name in columns if counted[name] != 1 or name in doubled]
@@ -123,7 +123,7 @@ def _signal(
         p_value=ranked[0][1] if ranked else 1.0,
         low=interval and interval.low,
         high=interval and interval.high,
-        threshold=f"p <= {level:g} and {percent(floor)} more",
+        threshold=f"p <= {level:.3g} and {percent(floor)} more",
         rows=rows,
         reason=said + (f"; and {len(found) - 5} more" if len(found) > 5 else ""),
         detail={

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from deployments.commands.base import Command, config_argument, port_option, runs_option
+from deployments.commands.base import (
+    Command,
+    config_argument,
+    load_config,
+    port_option,
+    runs_option,
+)
 
 
 @click.command(cls=Command, short_help="Answer predictions with the champion.")
@@ -21,4 +27,6 @@ def command(
     """Answer predictions with the champion, and follow it when it changes; Ctrl-C stops."""
     from deployments.serving.run import serve
 
+    loaded = load_config(config, runs, serving__host=host, serving__port=port)
+    click.echo(f"{loaded.name} answers at {loaded.server_url} in a moment; Ctrl-C stops", err=True)
     serve(config, host, port, workers, runs=runs.resolve() if runs else None)

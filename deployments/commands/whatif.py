@@ -60,7 +60,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         ("refused", "  refused by the gate"),
         ("retunes", "retunes for latency"),
         ("alerts", "alerts to a person"),
-        ("drift_alarms", "windows with drift that both see"),
+        ("drift_alarms", "windows in which drift counts"),
         ("watched", "watched"),
     ):
         text.append(_row(name, was[key], would[key]))
