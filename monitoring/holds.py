@@ -11,7 +11,7 @@ from monitoring.causes import DRIFTS
 from monitoring.policy_state import PolicyState, attempts_of_week, quiet_until
 from monitoring.records import Kind, Signals
 from monitoring.rules import Rules
-from monitoring.wording import moment, say
+from monitoring.wording import length, moment, say
 
 
 class Hold(NamedTuple):
@@ -28,6 +28,7 @@ def hold(
     """Why a confirmed cause may not act now; None when it may."""
     return (
         _data_fault(cause, signals, rules)
+        or _mended_fault(cause, signals, state, rules)
         or _harmless(cause, signals, rules)
         or _cool_down(state, now, rules)
         or _week(state, now, rules)
@@ -44,6 +45,26 @@ def _data_fault(cause: str, signals: Signals, rules: Rules) -> Hold | None:
         "schema",
         f"that is a data fault rather than a new world: {say(faults[0])}",
         f"the data fault must be mended ({faults[0].name})",
+    )
+
+
+def _mended_fault(cause: str, signals: Signals, state: PolicyState, rules: Rules) -> Hold | None:
+    """A longer window holds the broken rows for days after the fault was mended."""
+    if cause not in DRIFTS or state.last_fault is None or not rules.faults_hold_drift:
+        return None
+    window = signals.window
+    seeing = [
+        length(text) if text else window.end - window.start
+        for text, pair in causes.witnesses(signals).items()
+        if causes.seen(pair, rules)
+    ]
+    if not seeing or any(state.last_fault <= window.end - long for long in seeing):
+        return None
+    fault = f"the data fault that showed until {moment(state.last_fault)}"
+    return Hold(
+        "schema",
+        f"only windows that still hold {fault} see it",
+        f"drift in a window without {fault}",
     )
 
 

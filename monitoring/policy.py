@@ -22,7 +22,8 @@ How a breach becomes an action:
   rows add up. After a refusal the latch ends with the back-off, unless the performance is certainly
   fine: a shift that does no harm is tried once. A performance breach is realised harm and may fire
   again after every cool-down.
-- A data fault (`schema`) is no new world: a person is told, and drift waits until it is mended.
+- A data fault (`schema`) is no new world: a person is told, and drift waits until it is mended, and
+  for as long as only windows that still hold the broken rows see it.
 - Under `performance-first`, drift waits too while the performance is certainly fine.
 """
 

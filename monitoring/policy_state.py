@@ -35,6 +35,7 @@ class PolicyState:
     seen: tuple[Seen, ...] = ()  # oldest first
     latched: tuple[str, ...] = ()  # troubles already answered that have not been quiet since
     attempts: tuple[datetime, ...] = ()  # retrains of the last week, oldest first
+    last_fault: datetime | None = None  # end of the newest window with a data fault
     spent: Mapping[str, Any] = field(default_factory=dict)  # of the error budget: its own record
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class PolicyState:
             ],
             "latched": list(self.latched),
             "attempts": [time.isoformat() for time in self.attempts],
+            "last_fault": self.last_fault and self.last_fault.isoformat(),
             "spent": dict(self.spent),
         }
 
@@ -67,6 +69,7 @@ class PolicyState:
             seen=tuple(Seen(s["window"], s["breached"], s["quiet"]) for s in state.get("seen", ())),
             latched=tuple(state.get("latched", ())),
             attempts=tuple(datetime.fromisoformat(t) for t in state.get("attempts", ())),
+            last_fault=time("last_fault"),
             spent=dict(state.get("spent", {})),
         )
 
@@ -93,6 +96,7 @@ def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -
         version=window.version,
         seen=(*seen, Seen(window.id, said, quiet))[-(rules.memory + 1) :],
         latched=tuple(t for t in latched if quiet.get(t, 0) < rules.clear_after),
+        last_fault=window.end if said["schema"] else state.last_fault,
     )
 
 
@@ -107,6 +111,7 @@ def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyStat
         seen=(),
         latched=tuple(t for t in TROUBLES if showing.get(t) or t in state.latched),
         attempts=(*(t for t in state.attempts if t > now - _WEEK), now),
+        last_fault=state.last_fault,
         spent=state.spent,
     )
 

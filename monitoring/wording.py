@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from monitoring.records import Kind, Signal
 
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60}  # the seconds of each
 _TELLING = (Kind.SCHEMA, Kind.PREDICTIONS)  # their reason names the columns and the figures
 
 
@@ -97,7 +98,16 @@ def short(length: timedelta) -> str:
     ('7d', '36h', '90m')
     """
     seconds = length.total_seconds()
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+    for unit, size in _UNITS.items():
         if seconds and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
     return f"{seconds:g}s"
+
+
+def length(text: str) -> timedelta:
+    """The length of time that `short` wrote.
+
+    >>> length("7d"), length("90m")
+    (datetime.timedelta(days=7), datetime.timedelta(seconds=5400))
+    """
+    return timedelta(seconds=float(text[:-1]) * _UNITS.get(text[-1], 1))

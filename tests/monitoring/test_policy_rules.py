@@ -158,6 +158,30 @@ def test_a_data_fault_alerts_once_and_holds_drift_back():
     assert replay.check(3, drift=True).rule == "drift"  # mended, and the drift is still there
 
 
+def test_broken_rows_in_a_longer_window_hold_drift_back_until_they_have_left_it():
+    replay = Replay()
+    replay.check(1, drift=True, week=True, missing=True)
+    for day in range(2, 8):  # mended, yet a seventh of the week is still broken
+        later = replay.check(day, week=True)
+        assert (later.action, later.rule) == (Action.KEEP, "schema"), day
+        assert any(r.startswith("would retrain for drift, but only windows") for r in later.reasons)
+        assert any("2024-01-02 00:00" in missing for missing in near(later, "drift"))
+        replay.state = PolicyState.from_dict(json.loads(json.dumps(replay.state.to_dict())))
+    assert replay.check(8, week=True).rule == "drift"
+
+
+@pytest.mark.parametrize("said", [{"drift": True}, {"performance": True}])
+def test_what_the_mended_window_shows_itself_is_not_held_back(said):
+    replay = Replay()
+    replay.check(1, week=True, missing=True, performance="performance" in said)
+    assert replay.check(2, week=True, **said).retrain
+
+
+def test_a_retrain_forgets_no_data_fault():
+    state = PolicyState(last_fault=START)
+    assert after_retrain(state, True, START + DAY).last_fault == START
+
+
 def test_a_few_more_missing_values_are_no_data_fault():
     replay = Replay()
     first = replay.check(1, drift=True, missing=True, flood=0.03)
