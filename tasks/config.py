@@ -106,11 +106,12 @@ class Monitor(Section):
         Threshold("error_rate", above=0.05),
     ]
 
-    @field_validator("longer_windows")
+    @field_validator("window", "longer_windows", "performance_window", "block", "performance_block")
     @classmethod
-    def _some_time(cls, value: list[timedelta]) -> list[timedelta]:
-        if any(length <= timedelta(0) for length in value):
-            raise ValueError("a window is longer than nothing: write it as 7d")
+    def _some_time(cls, value: Any) -> Any:
+        lengths = value if isinstance(value, list) else [value]
+        if any(length is not None and length <= timedelta(0) for length in lengths):
+            raise ValueError("a stretch of time is longer than nothing: write it as 7d")
         return value
 
 

@@ -204,6 +204,16 @@ def test_durations_of_the_policy_are_told_by_key_beside_its_other_faults(tiny_co
     assert "policy.slices: it is one of 'watch' or 'retrain', got 'alert'" in said
 
 
+@pytest.mark.parametrize(
+    "given", [{"window": "0d"}, {"longer_windows": ["7d", "0s"]}, {"block": "0d"},
+              {"performance_window": "0m"}, {"performance_block": "0d"}],
+)  # fmt: skip
+def test_a_stretch_of_time_is_longer_than_nothing(tiny_config, given):
+    (key,) = given
+    with pytest.raises(ConfigFault, match=rf"monitor\.{key}: a stretch of time is longer than"):
+        load(changed(tiny_config, monitor=given))
+
+
 def test_performance_has_blocks_to_resample(tiny_config):
     monitor = {"performance_window": "7d", "performance_block": "3d"}
     assert load(changed(tiny_config, monitor=monitor)).monitor.performance_block is not None

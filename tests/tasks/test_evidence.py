@@ -100,7 +100,7 @@ def test_windows_that_are_no_longer_are_not_tested_twice(tiny_config):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("monitor__longer_windows", ["0s"], "a window is longer than nothing"),
+        ("monitor__longer_windows", ["0s"], "a stretch of time is longer than nothing"),
         ("monitor__false_alarms", 1.5, "choose a value in this range"),
         ("monitor__slices", ["nobody"], "slices are columns of data.columns, got nobody"),
         ("policy__rule_set", "performance_first", "performance-first"),
