@@ -34,7 +34,8 @@ _INK, _QUIET, _FAINT = "#1f2328", "#6e7278", "#d8dce0"
 _PIXELS_PER_INCH = 150
 _DIMENSIONS = 30  # kept by the PCA
 _PANELS = 6
-_BARS = 6
+_BARS = 5
+_PANELS_FROM = 0.49  # of the width; names of values stand left of it
 _LINE = 43  # characters of a title over half the width
 _NAME = 20  # of a column's name in it
 
@@ -90,15 +91,15 @@ def compose(
     canvas = Figure(figsize=(width, height), dpi=_PIXELS_PER_INCH, facecolor="white")
     FigureCanvasAgg(canvas)
     left = canvas.add_gridspec(
-        1, 1, left=0.03, right=0.455 if panels else 0.97, top=1 - 1.05 / height, bottom=0.05
+        1, 1, left=0.03, right=0.405 if panels else 0.97, top=1 - 1.05 / height, bottom=0.05
     )
     _cloud(canvas.add_subplot(left[0]), points, late, rng=np.random.default_rng(seed))
     if panels:
         across = 1 if len(panels) <= 3 else 2
         deep = max(2, -(-len(panels) // across))
         right = canvas.add_gridspec(
-            deep, across, left=0.505, right=0.985, top=1 - 1.35 / height, bottom=0.095,
-            hspace=0.38 + 0.12 * deep, wspace=0.24,
+            deep, across, left=_PANELS_FROM, right=0.985, top=1 - 1.35 / height, bottom=0.095,
+            hspace=0.38 + 0.12 * deep, wspace=0.3,
         )  # fmt: skip
         for i, one in enumerate(panels):
             assert reference is not None
@@ -297,7 +298,7 @@ def _words(
     if panels:
         rest = f", the first {panels} of {moved}" if moved > panels else ""
         canvas.text(
-            0.505, line, f"What moved most{rest}", fontsize=10, fontweight="bold", color=_INK
+            _PANELS_FROM, line, f"What moved most{rest}", fontsize=10, fontweight="bold", color=_INK
         )
         note = "Shares of rows with a value; filled: reference, line or full bar: current"
-        canvas.text(0.505, 0.05 - 0.2 / height, note, fontsize=8, color=_QUIET)
+        canvas.text(_PANELS_FROM, 0.05 - 0.2 / height, note, fontsize=8, color=_QUIET)
