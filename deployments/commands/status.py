@@ -15,6 +15,8 @@ from deployments.commands.base import (
     runs_option,
 )
 
+_REASONS = 3  # of each decision; `everfit explain` and --json tell all
+
 
 @click.command(cls=Command, short_help="Show champion, decisions and labels.")
 @config_argument
@@ -53,7 +55,12 @@ def lines(state: dict[str, Any]) -> list[str]:
     text.append("  decisions" + ("" if state["decisions"] else "  none yet"))
     for decision in state["decisions"]:
         text.append(f"    {str(decision['time'])[:16]}  {decision['action']} ({decision['rule']})")
-        text += [f"      {reason}" for reason in decision["reasons"]]
+        reasons = decision["reasons"]
+        text += [f"      {reason}" for reason in reasons[:_REASONS]]
+        if len(reasons) > _REASONS:
+            text.append(f"      and {len(reasons) - _REASONS} more")
+    if state["decisions"]:
+        text.append("  all of it: everfit explain CONFIG DAY")
     return text
 
 

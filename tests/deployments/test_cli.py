@@ -175,6 +175,13 @@ def test_the_status_reads_well(tiny_config, monkeypatch):
     assert "none yet" in text
 
 
+def test_the_status_tells_the_first_reasons_of_each_decision():
+    many = {**STATE["decisions"][0], "reasons": [f"reason {i}" for i in range(7)]}
+    text = "\n".join(status.lines({**STATE, "decisions": [many]}))
+    assert "reason 2\n      and 4 more\n  all of it: everfit explain" in text
+    assert "reason 3" not in text
+
+
 BENCH = '''"""How fast nothing is."""
 
 def run(json_path=None, rounds=1, label="x"):
