@@ -150,7 +150,7 @@ def _due(signals: Signals, state: PolicyState, now: datetime, rules: Rules) -> l
         if found < needed:
             return []
         beyond = (say(s) for s in causes.bearing(signals, cause, rules) if s.breached)
-        return [(action, cause, (*beyond, _confirmed(found, needed, state, rules)))]
+        return [(action, cause, (*beyond, _confirmed(cause, found, needed, state, rules)))]
 
     return [
         *confirmed("performance", Action.RETRAIN),
@@ -161,10 +161,11 @@ def _due(signals: Signals, state: PolicyState, now: datetime, rules: Rules) -> l
     ]
 
 
-def _confirmed(found: int, needed: int, state: PolicyState, rules: Rules) -> str:
+def _confirmed(cause: str, found: int, needed: int, state: PolicyState, rules: Rules) -> str:
     windows = min(len(state.seen), rules.memory)
+    where = f"{found} of the last {windows} windows" if windows > 1 else "1 window so far"
     verb = "is" if needed == 1 else "are"
-    return f"seen in {found} of the last {windows} windows; {needed} {verb} needed"
+    return f"{cause} seen in {where}; {needed} {verb} needed"
 
 
 def _too_old(state: PolicyState, now: datetime, rules: Rules) -> list[str]:
@@ -201,7 +202,7 @@ def _watched(signals: Signals, state: PolicyState, rules: Rules) -> list[str]:
         reasons += [say(s) for s in drift]
         found = count(state, "drift", rules)
         if found:
-            reasons.append(_confirmed(found, rules.confirmations, state, rules))
+            reasons.append(_confirmed("drift", found, rules.confirmations, state, rules))
         else:
             reasons.append(_not_joined(signals, rules))
     for trouble in ("performance", "latency"):
@@ -209,7 +210,7 @@ def _watched(signals: Signals, state: PolicyState, rules: Rules) -> list[str]:
         if beyond:
             found = count(state, trouble, rules)
             reasons += [say(s) for s in beyond]
-            reasons.append(_confirmed(found, rules.confirmations, state, rules))
+            reasons.append(_confirmed(trouble, found, rules.confirmations, state, rules))
     reasons += [
         say(s)
         for s in signals.items

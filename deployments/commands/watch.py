@@ -70,7 +70,10 @@ def lines(
     text += [
         f"  nearly {near}"
         for near in decision.nearly
-        if not any(near.missing in reason for reason in decision.reasons)  # told already
+        if not any(
+            near.missing in reason or reason.startswith(f"{near.rule} seen in")
+            for reason in decision.reasons  # told already
+        )
     ]
     if outcome is not None:
         verdict = "is the champion" if outcome["passed"] else "was refused"

@@ -117,6 +117,11 @@ def test_a_check_tells_what_moved_what_nearly_fired_and_what_its_retrain_came_to
     assert "  moved wind: median 9.1 -> 34.2" in said
     assert "  nearly drift: Evidently 0.28 of 0.30" in said
     assert "retrained" not in said
+    twice = replace(RULES, confirmations=2)
+    once = decide(signals(2), observe(PolicyState(), signals(2), START, twice), START, twice)
+    assert [near.rule for near in once.nearly] == ["drift"]
+    assert "drift seen in 1 window so far; 2 are needed" in "\n".join(lines(once, None))
+    assert "nearly" not in "\n".join(lines(once, None))
     waiting = replace(RULES, cooldown=30 * DAY)
     state = replace(observe(state, signals(2), START + DAY, waiting), last_attempt=START)
     held = decide(signals(2), state, START + 2 * DAY, waiting)

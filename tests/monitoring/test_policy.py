@@ -80,14 +80,14 @@ def test_a_performance_breach_needs_k_of_n_windows():
     replay = Replay()
     first = replay.check(1, performance=True)
     assert (first.action, first.rule) == (Action.KEEP, "watched")
-    assert "seen in 1 of the last 1 windows; 2 are needed" in first.reasons
+    assert "performance seen in 1 window so far; 2 are needed" in first.reasons
     assert replay.check(2).rule == "healthy"
     third = replay.check(3, performance=True)
     assert (third.action, third.rule) == (Action.RETRAIN, "performance")
     assert third.reasons[0] == (
         "log_loss 0.523 (0.511 to 0.536) is worse than at the gate (0.451) by more than 0.03"
     )
-    assert "seen in 2 of the last 3 windows; 2 are needed" in third.reasons
+    assert "performance seen in 2 of the last 3 windows; 2 are needed" in third.reasons
 
 
 def test_breaches_further_apart_than_the_memory_confirm_nothing():

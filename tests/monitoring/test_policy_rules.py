@@ -91,7 +91,7 @@ def test_an_estimated_loss_makes_drift_retrain_a_window_sooner():
     sooner = Replay().check(1, drift=True, estimate=True)
     assert (sooner.action, sooner.rule) == (Action.RETRAIN, "estimated-loss")
     assert any(reason.startswith("estimated_log_loss") for reason in sooner.reasons)
-    assert "seen in 1 of the last 1 windows; 1 is needed" in sooner.reasons
+    assert "estimated-loss seen in 1 window so far; 1 is needed" in sooner.reasons
 
 
 def test_an_estimated_loss_without_drift_is_watched():
