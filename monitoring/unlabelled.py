@@ -251,7 +251,8 @@ def track_record(
     detail: dict[str, Any] = {"metric": metric, "windows": n}
     level = f"share of intervals that held < {confidence:g}"
     if n < max(minimum_windows, 1):
-        reason = f"{n} window{'s' * (n != 1)} with an estimate and labels; at least {minimum_windows} are needed"
+        windows = f"{n} window{'s' * (n != 1)}"
+        reason = f"{windows} with an estimate and labels; at least {minimum_windows} are needed"
         return Signal(
             "estimate_error", Kind.ESTIMATE, None, threshold=level, reason=reason, detail=detail
         )
