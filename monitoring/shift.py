@@ -53,7 +53,9 @@ FEW = {"most": 256, "least": 64}
 class ShiftResult:
     """What the test found."""
 
-    statistic: float  # log10 of the combined evidence: about -log10 p; larger is further apart
+    statistic: (
+        float  # combined evidence: about -log10 p of many units, more of few; larger is further
+    )
     p_value: float
     permutations: int
     rows: tuple[int, int]

@@ -22,12 +22,14 @@ SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 def mmd_title(story: Story) -> str:
     days = "day" if story.window_days == 1 else f"{story.window_days:g} days"
-    return f"Evidence that the last {days} differ from the training data (MMD and more, all inputs)"
+    return (
+        f"Do the last {days} differ from the training data? -log10 p of the shift test"
+    )
 
 
 def mmd_alarm(story: Story) -> str:
     if story.p_value_limit is None:
-        return "filled: an alarm, within the year's error budget"
+        return "filled: alarm"
     return f"filled: p \u2264 {story.p_value_limit:g}"
 
 
@@ -53,7 +55,7 @@ def losses(story: Story) -> dict[str, Series]:
 
 
 def mmd(story: Story) -> Series:
-    """Evidence of each day's check; a day on which the test could not speak has none."""
+    """-log10 p of each day's check; a day on which the test could not speak has none."""
     spoke = [c for c in story.checks if c.mmd is not None and c.mmd_p_value is not None]
     return Series(
         tuple(c.day + 1.0 for c in spoke),

@@ -57,7 +57,7 @@ def draw(story: Story) -> str:
         *_grid(share_panel, [0.0, 0.5, 1.0], "{:.0%}"),
         *_dates(story, x, share_panel.bottom),
         *_retrain_lines(story, x, loss_panel.top, share_panel.bottom),
-        *_stems(story, mmd, x, mmd_panel, "evidence {:.1f}"),
+        *_stems(story, mmd, x, mmd_panel, "-log10 p {:.1f}"),
         *_stems(story, share, x, share_panel, "{:.0%} of the inputs"),
         f'<text class="limit-word" x="{WIDTH - RIGHT + 12}" y="{mmd_panel.top + 50}">'
         f"{axes.mmd_alarm(story)}</text>",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class Check:
     action: str
     rule: str
     reasons: tuple[str, ...]
-    mmd: float | None = None  # evidence of the shift test: about -log10 of its p-value
+    mmd: float | None = None  # -log10 of the shift test's p-value
     mmd_p_value: float | None = None
     mmd_alarmed: bool = False  # at the level that this check had
     drifted_share: float | None = None  # of the columns, in [0, 1]
@@ -101,7 +102,7 @@ def check_of(decision: Decision, day: int, folder: Path) -> Check:
         action=decision.action.value,
         rule=decision.rule,
         reasons=decision.reasons,
-        mmd=mmd and mmd.value,
+        mmd=-math.log10(mmd.p_value) if mmd and mmd.p_value else None,
         mmd_p_value=mmd and mmd.p_value,
         mmd_alarmed=bool(mmd and mmd.breached),
         drifted_share=evidently and evidently.value,

@@ -45,7 +45,7 @@ def test_the_sketch_is_the_mmd_of_its_definition():
 @pytest.mark.parametrize("case", samples.CASES, ids=lambda case: case.name)
 def test_every_change_is_only_in_the_current_rows(case):
     x, y = case.draw(np.random.default_rng(0), 4_000, 4_000)
-    assert x.shape == y.shape == (4_000, samples.COLUMNS)
+    assert x.shape == y.shape == (4_000, case.columns)
     assert not np.isnan(x).any()
     numbers = x[:, :-1] if case.category else x
     assert np.abs(numbers.mean(0)).max() < 0.1

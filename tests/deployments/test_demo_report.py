@@ -266,7 +266,8 @@ def test_a_check_takes_the_drift_figures_and_the_relative_report_from_the_decisi
         "w1", START, Action.KEEP, "watched", ("one day",), Signals(window, items, str(page))
     )
     check = check_of(decision, 5, tmp_path / "demo")
-    assert (check.mmd, check.mmd_p_value, check.drifted_share) == (0.02, 0.004, 0.25)
+    assert (check.mmd_alarmed, check.mmd_p_value, check.drifted_share) == (True, 0.004, 0.25)
+    assert check.mmd == pytest.approx(2.398, abs=1e-3)
     assert check.report == "reports/w1.html"
     silent = (Signal("mmd", Kind.DRIFT, None, reason="12 rows, 300 are needed"),)
     decision = replace(decision, signals=Signals(window, silent))
