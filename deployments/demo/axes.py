@@ -21,10 +21,8 @@ SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 
 def mmd_title(story: Story) -> str:
-    days = "day" if story.window_days == 1 else f"{story.window_days:g} days"
-    return (
-        f"Do the last {days} differ from the training data? -log10 p of the shift test"
-    )
+    days = "day differs" if story.window_days == 1 else f"{story.window_days:g} days differ"
+    return f"Whether the last {days} from the training data: -log10 p of the shift test"
 
 
 def mmd_alarm(story: Story) -> str:
