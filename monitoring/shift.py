@@ -5,8 +5,8 @@ difference of means to a small one in every column. `shift_test` combines up to 
 scores of numbers and indicators of levels and gaps (`monitoring.coordinates`), all computed for a
 labeling at once:
 
-- the largest difference of one number, of one indicator, of one number's spread, and of one pair's
-  product (of few numbers the sums below say the same, and stand for the first and third);
+- the largest difference of one coordinate, of one rare level or gap, of one number's spread, and of
+  one pair's product (of few coordinates the sums below stand for the first and third);
 - the sum of squares of all coordinates' differences, and of all pairs';
 - the difference in the points' mean squared length;
 - the MMD over three bandwidths, each in units of its own deviation under permutation.

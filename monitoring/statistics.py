@@ -18,7 +18,7 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
         "location, all": 0.42,
         "location, largest": 0.06,
-        "values, largest": 0.10,
+        "rare values, largest": 0.20,
         "spread, all": 0.03,
         "spread, largest": 0.05,
         "pairs, all": 0.04,
@@ -72,27 +72,25 @@ class Evidence:
                 features[:, self.products] * np.float32(self.per_z)
             )
         self._scale = scale * self.count / (self.count - 1)
-        indicator = pooled.coordinates.indicator
-        numbers, ones_of = np.flatnonzero(~indicator), np.flatnonzero(indicator)
-        self._numbers = numbers if len(numbers) >= _FEW or len(indicator) < 2 else numbers[:0]
-        self._values = ones_of
+        size = units.size
+        counted = pooled.coordinates.indicator & bool(size)  # blocks have no count of rows to rank
+        self._counts = tails.Counts(pooled.ones, self.small * size, self.count * size, counted)
+        others = np.setdiff1d(np.arange(self.location.stop), self._counts.rare)
+        few = len(others) < _FEW and self.location.stop > 1
+        self._others = others[:0] if few else others
         squares = np.arange(self.squares.start, self.squares.stop)
         self._squares = squares if len(squares) >= _FEW or len(squares) < 2 else squares[:0]
         self._effective = {
             name: tails.effective(_correlations(features[:, part]))
             for name, part in (
-                ("location", self._numbers),
-                ("values", self._values),
+                ("location", self._others),
+                ("rare", self._counts.rare),
                 ("squares", self._squares),
             )
             if len(part)
         }
         if len(pooled.features.pairs):
             self._effective["pairs"] = tails.effective(_correlations(features[:, self.products]))
-        size = units.size
-        counted = pooled.coordinates.indicator & bool(size)  # blocks have no count of rows to rank
-        self._counts = tails.Counts(pooled.ones, self.small * size, self.count * size, counted)
-        self._common = np.setdiff1d(self._values, self._counts.rare)
 
     def __call__(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
         """-log10 of the tails' weighted mean, rounded so that equal labelings are equal."""
@@ -113,13 +111,13 @@ class Evidence:
     ) -> dict[str, NDArray[np.float64]]:
         found: dict[str, NDArray[np.float64]] = {}
         if "location" in self._effective:
-            furthest = np.abs(z[:, self._numbers]).max(axis=1)
+            furthest = np.abs(z[:, self._others]).max(axis=1)
             found["location, largest"] = tails.largest(
                 tails.normal(furthest), self._effective["location"]
             )
-        if "values" in self._effective:
-            found["values, largest"] = tails.largest(
-                self._largest_value(z, labelings), self._effective["values"]
+        if "rare" in self._effective:
+            found["rare values, largest"] = tails.largest(
+                self._rare_tails(labelings).min(axis=1), self._effective["rare"]
             )
         moved = (coefficients @ self._points) / self._scale**0.5
         if self._points.shape[1] > 1:
@@ -166,17 +164,6 @@ class Evidence:
         if len(self._counts.rare):
             log_p[:, self._counts.rare] = self._rare_tails(labelings)
         return log_p
-
-    def _largest_value(
-        self, z: NDArray[np.float32], labelings: NDArray[np.int8]
-    ) -> NDArray[np.float64]:
-        """(B,) the smallest tail of indicators; the normal one is taken of the largest z alone."""
-        smallest = np.zeros(len(z))
-        if len(self._common):
-            smallest = tails.normal(np.abs(z[:, self._common]).max(axis=1))
-        if len(self._counts.rare):
-            smallest = np.minimum(smallest, self._rare_tails(labelings).min(axis=1))
-        return smallest
 
     def _rare_tails(self, labelings: NDArray[np.int8]) -> NDArray[np.float64]:
         rare = self._counts.rare
