@@ -6,13 +6,13 @@ and down to the smallest levels, where an asymptotic test's does not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from monitoring.estimates import Interval, wilson
+from monitoring.estimates import difference as of_intervals
 
 _TILTS = np.geomspace(1e-3, 60.0, 240)  # of the exponential bound; each of them is valid
 _HALVES = 8
@@ -131,12 +131,8 @@ def difference(
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
     (-0.2, -0.334, -0.052)
     """
-    a, a_low, a_high = wilson(before, rows_before, confidence)
-    b, b_low, b_high = wilson(now, rows, confidence)
-    value = b - a
-    low = value - math.hypot(b - (b_low or 0.0), (1.0 if a_high is None else a_high) - a)
-    high = value + math.hypot((1.0 if b_high is None else b_high) - b, a - (a_low or 0.0))
-    return Interval(value, max(-1.0, low), min(1.0, high))
+    now_share, then_share = wilson(now, rows, confidence), wilson(before, rows_before, confidence)
+    return of_intervals(now_share, then_share)
 
 
 def percent(share: float) -> str:

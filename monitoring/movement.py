@@ -10,7 +10,7 @@ corrected by Holm's step-down method (1979), so that at level 5 % some column is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from monitoring import phrasing
 from monitoring.embedding import numbers, texts
 from monitoring.errors import WindowFault
+from monitoring.exact import holm
 from monitoring.twosample import all_current, fisher, ranked
 
 if TYPE_CHECKING:
@@ -78,26 +79,12 @@ def movements(
     found = _numbers(reference, current, [n for n, k in columns.items() if k == "number"], level)
     for name in (n for n, k in columns.items() if k == "category"):
         found += _category(reference, current, name, level / wide)
-    adjusted = holm([f.p_value for f in found])
+    adjusted = holm([f.p_value for f in found]).tolist()
     kept = []
     for one, p in zip(found, adjusted, strict=True):
         if p <= level:
             kept.append(one.told(p))
     return tuple(sorted(kept, key=lambda f: (-f.distance, f.p_value, f.column, f.kind)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values; valid whatever the dependence between the tests.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    count, running = len(p_values), 0.0
-    adjusted = [0.0] * count
-    for rank, i in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (count - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
 
 
 @dataclass(frozen=True, slots=True)
