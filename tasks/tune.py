@@ -15,11 +15,11 @@ from prefect import task
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from models.controller import Controller
 from models.errors import SpaceFault
-from models.memory import repaired
 from models.records import Params, Scalar, Trial
 from models.search import best
+from models.search.controller import Controller
+from models.search.memory import repaired
 from tasks import artifacts, places
 from tasks.lineage import CONTROLLER
 from tasks.records import Snapshot, Tuned

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from models.controller import Controller
 from models.records import Trial
 from models.search import RandomSearch, Searcher
+from models.search.controller import Controller
 from models.space import Categorical, Float, Int, Parameter, Space
 
 MARKS = (10, 25, 50, 100)

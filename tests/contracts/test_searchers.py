@@ -1,4 +1,4 @@
-"""What every searcher promises. Subclasses of Searcher under models/ are found, not listed."""
+"""What every searcher promises. Subclasses under models/search/ are found, not listed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import models
+import models.search
 from models.errors import SpaceFault
 from models.records import Params, Trial
 from models.search import Budget, Searcher, key, search, trial_from_json
@@ -18,9 +18,9 @@ from models.space import Categorical, Float, Int, Ordinal, Space, join
 
 
 def discovered() -> list[type[Searcher]]:
-    for path in sorted(Path(next(iter(models.__path__))).glob("*.py")):
+    for path in sorted(Path(next(iter(models.search.__path__))).glob("*.py")):
         if "(Searcher)" in path.read_text(encoding="utf-8"):
-            importlib.import_module(f"models.{path.stem}")
+            importlib.import_module(f"models.search.{path.stem}")
     return sorted(Searcher.__subclasses__(), key=lambda cls: cls.kind)
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from models.controller import Controller, Settings, propose
 from models.errors import SpaceFault
-from models.memory import EVIDENCE, INCUMBENTS, repaired
 from models.records import Params, Trial
 from models.search import Budget, RandomSearch, Searcher, best, search
+from models.search.controller import Controller, Settings, propose
+from models.search.memory import EVIDENCE, INCUMBENTS, repaired
+from models.search.stopping import expected_improvement, nothing_to_expect
 from models.space import Categorical, Float, Int, Ordinal, Space, join
-from models.stopping import expected_improvement, nothing_to_expect
 
 Objective = Callable[[Params], float]
 

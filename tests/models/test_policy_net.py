@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.policy_net import WIDE, Evidence, Layout, Policy, one_thread, reinforce
+from models.search.policy_net import WIDE, Evidence, Layout, Policy, one_thread, reinforce
 from models.space import Categorical, Float, Int, Ordinal, Space
 
 SPACE = Space((Float("x", 0, 1), Categorical("c", ("a", "b", "d")), Int("n", 1, 4)))

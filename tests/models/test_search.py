@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from models.errors import SpaceFault
 from models.records import Trial
-from models.reward import loss_of, losses_of, ranked
-from models.search import Budget, best, generator, key, trial_seed
+from models.search import Budget, best, key
+from models.search.base import generator, trial_seed
+from models.search.reward import loss_of, losses_of, ranked
 
 
 def trial(number: int, loss: float | None, status: str = "complete", error: str = "") -> Trial:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from models.controller import Controller
+from models.search.controller import Controller
 from models.space import Float, Space
 from tasks import tune
 from tasks.config import load

@@ -18,15 +18,15 @@ import pandas as pd
 
 from models import families
 from models.bundle import Predictor
-from models.controller import Controller
 from models.data import to_labels
 from models.errors import DataFault
 from models.gate import GateRule, judge
-from models.memory import repaired
 from models.metrics import measure, per_row_log_loss
 from models.records import Params, Trial, Verdict
 from models.schema import Schema
 from models.search import Budget, best, search
+from models.search.controller import Controller
+from models.search.memory import repaired
 from models.training import evaluate_trial, fit_bundle, prepare
 from tasks.rows import TIME, hold_back
 from tests.benchmarks.loop.settings import Search

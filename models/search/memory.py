@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from models.errors import SpaceFault
 from models.parameters import Categorical, Float, Int, Parameter, same
-from models.policy_net import WIDE, Layout, Policy
 from models.records import Params, Scalar, Trial
-from models.reward import losses_of, ranked
-from models.search import key
+from models.search.base import key
+from models.search.policy_net import WIDE, Layout, Policy
+from models.search.reward import losses_of, ranked
 from models.space import Space
 
 INCUMBENTS = 4  # tried first: a short search must have trials left for what is new

@@ -25,11 +25,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.errors import SpaceFault
-from models.memory import Recall, recall, remember
-from models.policy_net import Evidence, Layout, Policy, one_thread, reinforce
 from models.records import Scalar, Trial
-from models.reward import losses_of, ranked
-from models.search import (
+from models.search.base import (
     WALKED,
     Key,
     Pending,
@@ -41,8 +38,11 @@ from models.search import (
     ordered,
     under_way,
 )
+from models.search.memory import Recall, recall, remember
+from models.search.policy_net import Evidence, Layout, Policy, one_thread, reinforce
+from models.search.reward import losses_of, ranked
+from models.search.stopping import nothing_to_expect
 from models.space import Categorical, Space
-from models.stopping import nothing_to_expect
 
 _EXPLORE = 1_000_003  # streams of a trial's generator; `fresh` uses the small numbers
 _SOBOL = 1_000_005
