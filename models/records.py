@@ -13,7 +13,11 @@ Params = Mapping[str, Scalar]  # only active parameters are present
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One try of the search. `loss` is the objective, smaller is better; None when it failed."""
+    """One try of the search. `loss` is the objective, smaller is better; None when it failed.
+
+    fidelity: the share of the full budget (rows, epochs, trees) that it was given, in (0, 1];
+    curve: (fidelity, loss) on the way there, if the model tells.
+    """
 
     number: int
     params: Params
@@ -23,6 +27,8 @@ class Trial:
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    fidelity: float = 1.0
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

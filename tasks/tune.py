@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from models.errors import SpaceFault
 from models.records import Params, Scalar, Trial
-from models.search import best
+from models.search import best, trial_from_json
 from models.search.controller import Controller
 from models.search.memory import repaired
 from tasks import artifacts, places
@@ -168,7 +168,7 @@ def _replay(journal: Path, controller: Controller) -> list[Trial]:
         return trials
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
-            known = Trial(**json.loads(line))
+            known = trial_from_json(json.loads(line))
         except (json.JSONDecodeError, TypeError):
             break
         controller.tell(known)

@@ -159,7 +159,7 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
 
 
 def trial_from_json(row: Mapping[str, Any]) -> Trial:
-    return Trial(**row)
+    return Trial(**{**row, "curve": tuple((f, v) for f, v in row.get("curve", ()))})
 
 
 def fresh(
