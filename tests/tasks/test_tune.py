@@ -63,6 +63,8 @@ def test_a_resumed_search_keeps_whole_trials_and_drops_a_torn_line(tmp_path):
         "seed": 0,
         "metrics": {},
         "error": "",
+        "fidelity": 1.0,
+        "curve": [],
     }
     journal.write_text(json.dumps(line) + "\n" + '{"number": 1, "par', encoding="utf-8")
     controller = Controller(Space((Float("x", 0.0, 1.0),)), seed=0)
