@@ -118,6 +118,13 @@ def power(peers: bool, only: tuple[str, ...], json_path: Path | None, **options:
 )
 @click.option("--probability", type=float, default=0.01, help="Of any false alarm in a year.")
 @click.option("--processes", type=click.IntRange(1), default=2)
+@click.option(
+    "--results",
+    metavar="PATH",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep every finished year there, and go on from those that are.",
+)
+@click.option("--tabulate", is_flag=True, help="Only the table of what --results has so far.")
 @seed_option
 @peers_option
 @json_option
@@ -131,22 +138,28 @@ def year(
     probability: float,
     peers: bool,
     json_path: Path | None,
+    results: Path | None,
+    tabulate: bool,
     **options: Any,
 ) -> None:
     """False alarms in stationary years of hourly checks, and the hours until a real change."""
     from dataclasses import replace
 
     from tests.benchmarks.drift import year as bench
+    from tests.benchmarks.drift.kept import Kept
     from tests.benchmarks.drift.watcher import Plan
 
+    if tabulate and (results is None or not results.exists()):
+        raise click.BadParameter("name the file that has results", param_hint="--results")
+    options |= {"peers": peers, "kept": Kept(results, ended=tabulate), "say": _say}
     plan = Plan(hours, per_hour, reference=reference, probability=probability)
     tables: dict[str, Rows] = {}
     if kind != "autocorrelated":
-        tables["independent rows"] = bench.run(plan, peers=peers, say=_say, **options)
+        tables["independent rows"] = bench.run(plan, **options)
     if kind != "independent":
         plan = replace(plan, phi=phi, block=block)
         name = f"autocorrelated rows (phi {phi:g}), blocks of {block}"
-        tables[name] = bench.run(plan, peers=peers, say=_say, **options)
+        tables[name] = bench.run(plan, **options)
     for name, rows in tables.items():
         click.echo(name)
         show(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_a_replayed_year_counts_alarms_and_delays(monkeypatch):
 def test_the_year_is_a_table(tmp_path, monkeypatch):
     from tests.benchmarks.drift import year
 
-    monkeypatch.setattr(year, "_all", lambda pool, jobs, name, say: [
+    monkeypatch.setattr(year, "_all", lambda pool, jobs, name, kept, say: [
         {"alarms": i, "naive": 9, "tests": 4, "permutations": 400, "seconds": 0.1,
          "first": None if i else 3, "naive_first": 1} for i, _ in enumerate(jobs)
     ])  # fmt: skip
@@ -183,6 +184,39 @@ def test_the_year_is_a_table(tmp_path, monkeypatch):
     assert "everfit without blocks" in by
     assert by["always fires"]["alarms a year"] == 8_760
     assert by["river's detectors"]["note"].startswith("not installed")
+
+
+def test_a_year_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    """Every finished year is kept at once; a torn last line is computed again, nothing else is."""
+    from tests.benchmarks.drift import watcher, year
+
+    class Here:
+        def submit(self, *words, **more):
+            asked.append(words[2])
+            future = Future()
+            future.set_result(words[0](*words[1:], **more))
+            return future
+
+        __enter__, __exit__ = (lambda self: self), (lambda self, *_: None)
+
+    asked: list[int] = []
+    monkeypatch.setattr(year, "_pool", lambda processes: Here())
+    monkeypatch.setattr(watcher, "_test", lambda plan, r, w, level, rng: (level, 1))
+    words = ("year", "--hours", 3, "--rows", "independent", "--episodes", 1, "--no-peers")
+    kept = tmp_path / "kept" / "years.jsonl"
+    first = bench(*words, "--years", 2, "--results", kept)
+    assert first.exit_code == 0, first.output
+    assert sorted(asked) == [0, 1] + 3 * [100_000]
+    assert bench(*words, "--years", 2, "--results", kept).output.count("everfit: year") == 0
+    assert len(asked) == 5
+    kept.write_text(kept.read_text().rstrip("\n")[:-9])
+    again = bench(*words, "--years", 3, "--results", kept)
+    assert again.exit_code == 0, again.output
+    assert sorted(asked[5:]) == [2, 100_000]
+    table = bench(*words, "--years", 200, "--results", kept, "--tabulate")
+    assert table.exit_code == 0, table.output
+    assert len(asked) == 7
+    assert bench(*words, "--tabulate").exit_code == 2
 
 
 def test_the_commands_print_and_write(tmp_path, monkeypatch):
