@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from models.errors import SpaceFault
 from models.parameters import Categorical, Condition, Float, Int, Ordinal, Parameter, shown
 from models.records import Params, Scalar
+from models.space_batch import Batch
 
 __all__ = ["Categorical", "Float", "Int", "Ordinal", "Parameter", "Space", "join"]
 
@@ -121,6 +123,34 @@ class Space:
             if self.is_active(parameter, params):
                 params[parameter.name] = parameter.from_unit(float(unit[place]))
         return params
+
+    def encode_many(self, params: Sequence[Params]) -> NDArray[np.float64]:
+        """`encode` of n configurations, (n, d)."""
+        return self._batch.encode(params)
+
+    def decode_many(self, units: NDArray[np.float64]) -> list[dict[str, Scalar]]:
+        """`decode` of every row of units (n, d)."""
+        return self._batch.decode(units)
+
+    def active_mask(self, params: Sequence[Params]) -> NDArray[np.bool_]:
+        """Which parameters count under n valid configurations, (n, d)."""
+        names = list(self.index)
+        mask = [[name in row for name in names] for row in params]
+        return np.array(mask, dtype=bool).reshape(len(params), len(self))
+
+    def canonical_many(
+        self, units: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """What `encode(decode(row))` answers for every row of units (n, d), and what is active.
+
+        Answers (units, active), both (n, d). Whole numbers, ordinal values and choices stand at the
+        centre of their bin, inactive parameters at 0.5, real numbers where they were.
+        """
+        return self._batch.canonical(units)
+
+    @cached_property
+    def _batch(self) -> Batch:
+        return Batch(self)
 
     def validate(self, params: Params) -> None:
         """Raise SpaceFault that names every missing, unknown, inactive and unfit parameter."""
