@@ -19,9 +19,11 @@ from models.encoding import Encoded, Encoder
 from models.errors import DataFault, SpaceFault
 from models.families import Fitted, TrainingData
 from models.families.base import FitTimeout
+from models.footprint import footprint
 from models.metrics import measure, objective
 from models.records import Candidate, Params, Trial
 from models.schema import Schema, closest
+from models.watchdog import stopped_after
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,20 +64,25 @@ def evaluate_trial(
     trainer: str | None = None,
     seconds: float | None = None,
     split: Split | None = None,
+    footprint_seconds: float = 0.02,
 ) -> Trial:
     """Fit on `train`, score on `valid`. A fit that fails or outlasts `seconds` is a failed trial.
 
     `params` are of the joined space. `split` spares encoding the same frames again. The metrics are
-    those of `valid`. Raises only DataFault, for an objective that does not exist.
+    those of `valid`, and what fitting and predicting took (see `models.footprint`). A fit that the
+    family cannot stop is interrupted from outside. Raises only DataFault, for an objective that
+    does not exist.
     """
     score = _objective(objective)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.thread_time()
     try:
-        split = split or prepare(train, valid, schema)
-        fitted = _fit(split.train, params, seed=seed, trainer=trainer, seconds=seconds)
-        proba = fitted.predict_proba(split.valid)
-        metrics = measure(split.y_valid, proba)
-        loss = score(split.y_valid, proba)
+        with stopped_after(seconds):
+            split = split or prepare(train, valid, schema)
+            fitted = _fit(split.train, params, seed=seed, trainer=trainer, seconds=seconds)
+            cpu = time.thread_time() - cpu
+            proba, taken = footprint(fitted, split.valid, seconds=footprint_seconds)
+            metrics = {**measure(split.y_valid, proba), **taken, "fit_cpu_s": cpu}
+            loss = score(split.y_valid, proba)
         spent = time.perf_counter() - began
         if seconds is not None and spent > seconds:
             raise FitTimeout(

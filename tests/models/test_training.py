@@ -46,7 +46,10 @@ def test_a_trial_reports_its_loss_and_all_metrics(objective: str) -> None:
     done = trial(LOGISTIC, objective=objective)
     assert (done.status, done.number, done.seed, done.error) == ("complete", 3, 5, "")
     assert done.params == LOGISTIC
-    assert set(done.metrics) == {"log_loss", "error", "accuracy", "roc_auc"}
+    assert set(done.metrics) >= {"log_loss", "error", "accuracy", "roc_auc"}
+    taken = {"latency_ms", "latency_p95_ms", "throughput_rows_s", "predict_cpu_ms", "fit_cpu_s"}
+    assert set(done.metrics) >= {*taken, "size_mb"}
+    assert min(done.metrics[name] for name in taken) > 0
     wanted = {**done.metrics, "one_minus_auc": 1 - done.metrics["roc_auc"]}[objective]
     assert done.loss == pytest.approx(wanted)
     assert done.metrics["roc_auc"] > 0.8
@@ -207,3 +210,31 @@ def test_a_trial_of_20_000_rows_is_quick() -> None:
     began = time.process_time()
     assert trial(LOGISTIC, train=train).status == "complete"
     assert time.process_time() - began < 5  # 0.2 s alone; generous for a busy machine
+
+
+def test_a_fit_that_never_looks_at_the_clock_is_interrupted(tmp_path, monkeypatch) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        """\
+from models.space import Int, Space
+
+class Trainer:
+    space = Space((Int("n", 1, 2),))
+
+    def fit(self, X, y, params, seed):
+        while True:
+            try:
+                sum(range(1_000))
+            except Exception:
+                pass
+
+trainer = Trainer()
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    began = time.monotonic()
+    options = {"trainer": "stubborn:trainer", "seconds": 0.3}
+    done = trial({"family": "custom", "custom.n": 1}, **options)
+    assert (done.status, done.loss) == ("failed", None)
+    assert "FitTimeout" in done.error
+    assert time.monotonic() - began < 3

@@ -1,0 +1,78 @@
+"""What answering with a model takes: latency, throughput, CPU and size, measured in passing.
+
+The figures are of the model alone on encoded rows, on one thread of the machine that tunes. They
+compare trials of one search; a server adds encoding and its protocol.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoding import Encoded
+
+if TYPE_CHECKING:
+    from models.families import Fitted
+
+_FEWEST, _MOST = 3, 200  # single rows that are timed
+
+
+def footprint(
+    fitted: Fitted, rows: Encoded, *, seconds: float = 0.02
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """(probabilities of `rows`, figures), the single rows timed for about `seconds`.
+
+    Figures: throughput_rows_s (of `rows` as one batch), latency_ms and latency_p95_ms (single rows,
+    median and 95th percentile), predict_cpu_ms (of a single row), size_mb (in memory; left out for
+    a model whose size cannot be told).
+    """
+    began = time.perf_counter()
+    proba = fitted.predict_proba(rows)
+    batch = max(time.perf_counter() - began, 1e-9)
+    single = rows.take(slice(0, 1))
+    fitted.predict_proba(single)  # the first one pays for what is set up once
+    taken: list[float] = []
+    start, cpu = time.perf_counter(), time.thread_time()
+    last = start
+    while len(taken) < _MOST and (len(taken) < _FEWEST or last - start < seconds):
+        fitted.predict_proba(single)
+        now = time.perf_counter()
+        taken.append(now - last)
+        last = now
+    figures = {
+        "throughput_rows_s": len(rows) / batch,
+        "latency_ms": 1_000 * float(np.median(taken)),
+        "latency_p95_ms": 1_000 * float(np.quantile(taken, 0.95)),
+        "predict_cpu_ms": 1_000 * (time.thread_time() - cpu) / len(taken),
+    }
+    size = _bytes(fitted)
+    return proba, figures if size is None else {**figures, "size_mb": size / 1e6}
+
+
+class _Counter(io.RawIOBase):
+    """A file that counts what is written to it, and keeps nothing."""
+
+    count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object, /) -> int:
+        size = memoryview(data).nbytes  # type: ignore[arg-type]
+        self.count += size
+        return size
+
+
+def _bytes(fitted: Fitted) -> int | None:
+    """Bytes of the model's arrays and structure. Pickled to be counted: nothing is ever loaded."""
+    counter = _Counter()
+    try:
+        pickle.Pickler(counter, protocol=5).dump(fitted)
+    except Exception:  # a user's estimator may hold what cannot be pickled
+        return None
+    return counter.count
