@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -15,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +28,10 @@ from monitoring.slices import SliceThreshold
 from monitoring.wording import short
 from tasks.config_faults import duplicates_refused, faults
 from tasks.durations import Duration, durations
+
+if TYPE_CHECKING:
+    from models.search.objectives import Objective
+    from models.search.pareto import Pick
 
 
 class ConfigFault(Exception):
@@ -68,15 +75,69 @@ class Train(Section):
         str, dict[str, Any]
     ] = {}  # overrides, for instance {hgb.learning_rate: {low: 0.01}}
     objective: Literal["log_loss", "error", "one_minus_auc"] = "log_loss"
+    weights: dict[str, float] = {}  # what else counts, for instance {latency_ms: 0.02}: twice the
+    # latency is worth 2 % of the loss; also macro (throughput), meso (CPU, memory, cost), micro
+    limits: dict[str, float] = {}  # trials beyond one are behind all others: {latency_p95_ms: 20}
+    pareto: str | None = None  # pick from the front: best accuracy with latency_ms <= 20
     trials: int = Field(16, ge=1, le=10_000)
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on
-    seconds: float = Field(120.0, gt=0)
+    seconds: float = Field(120.0, gt=0)  # of wall clock, for all trials
+    trial_seconds: float | None = Field(None, gt=0)  # for one trial; none: what is left of those
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
     trial_rows: int = Field(100_000, ge=100)  # a trial fits on a sample of at most so many rows;
     # with far fewer than the final fit has, models that are too simple win
     validation: float = Field(0.2, gt=0, lt=1)  # share of the newest rows a trial is scored on
     maximum_rows: int | None = Field(None, ge=100)  # the final fit sees at most so many newest rows
     seed: int = 0
+
+    @field_validator("weights", "limits", "pareto")
+    @classmethod
+    def _objective_is_known(cls, value: Any, info: ValidationInfo) -> Any:
+        if value:
+            with _told_as_value_error():
+                _goal("log_loss", **{str(info.field_name): value})
+        return value
+
+    @property
+    def goal(self) -> Objective:
+        """What the search minimises. With a `pareto` rule it is the rule's metric within limits."""
+        return _goal(self.objective, self.weights, self.limits, self.pareto)
+
+    @property
+    def pick(self) -> Pick | None:
+        """The rule that picks from the front of all trials, if there is one."""
+        from models.search.pareto import Pick
+
+        if self.pareto is None:
+            return None
+        goal = self.goal
+        return Pick(goal.metric, goal.limits)
+
+
+def _goal(
+    metric: str,
+    weights: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    pareto: str | None = None,
+) -> Objective:
+    from models.search.objectives import Limit, Objective
+    from models.search.pareto import Pick
+
+    bounds = tuple(Limit(name, value) for name, value in (limits or {}).items())
+    if pareto is not None:
+        rule = Pick.read(pareto)
+        metric, bounds = rule.metric, tuple(dict.fromkeys((*rule.limits, *bounds)))
+    return Objective(metric, dict(weights or {}), bounds)
+
+
+@contextmanager
+def _told_as_value_error() -> Iterator[None]:
+    from models.errors import ModelError
+
+    try:
+        yield
+    except ModelError as fault:
+        raise ValueError(str(fault)) from None
 
 
 class Monitor(Section):

@@ -238,3 +238,26 @@ def test_the_gates_block_is_a_duration_that_needs_times(tiny_config):
     untimed = changed(tiny_config, data={"time": None}, gate={"block": "1d"})
     with pytest.raises(ConfigFault, match=r"gate\.block groups rows by their time, got 1d"):
         load(untimed)
+
+
+def test_objectives_are_checked_with_the_rest_and_read_as_one_goal(tiny_config):
+    config = load(tiny_config, train__weights={"micro": 0.02}, train__limits={"size_mb": 5.0})
+    assert str(config.train.goal) == "log_loss + 0.02 micro with size_mb <= 5"
+    assert config.train.pick is None
+    rule = "best accuracy with latency_ms <= 20"
+    config = load(tiny_config, train__pareto=rule, train__limits={"size_mb": 5.0})
+    assert str(config.train.pick) == rule + " and size_mb <= 5"
+    assert config.train.goal.metric == "accuracy"
+    with pytest.raises(ConfigFault) as caught:
+        load(
+            tiny_config,
+            train__weights={"speed": 1.0},
+            train__limits={"latency_ms": -1.0},
+            train__pareto="fast",
+        )
+    lines = str(caught.value).splitlines()
+    assert "3 faults" in lines[0]
+    assert "train.weights: a metric is one of" in lines[1]
+    assert "got 'speed'" in lines[1]
+    assert "train.limits: a limit is a finite number above 0, got latency_ms: -1.0" in lines[2]
+    assert "train.pareto: a pick rule is 'best METRIC'" in lines[3]
