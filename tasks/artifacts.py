@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
@@ -73,7 +76,20 @@ def decision_markdown(model: str, decision: Decision) -> None:
         )
 
 
-def trials_table(model: str, trials: Sequence[Trial], stopped: str) -> None:
+def picture(model: str, name: str, path: Path, description: str) -> None:
+    """A PNG on the page. It is sent along, since a browser does not open a server's files."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    create_image_artifact(
+        key=key(model, name),
+        image_url=f"data:image/png;base64,{data}",
+        description=f"{description} ({path})",
+    )
+
+
+def trials_table(
+    model: str, trials: Sequence[Trial], stopped: str, metrics: Sequence[str] = ()
+) -> None:
+    """The trials in the order of their ends, with those of their metrics that were asked for."""
     create_table_artifact(
         key=key(model, "trials"),
         table=[
@@ -81,8 +97,9 @@ def trials_table(model: str, trials: Sequence[Trial], stopped: str) -> None:
                 "trial": t.number,
                 "status": t.status,
                 "loss": _number(t.loss),
+                **{name: _number(t.metrics.get(name)) for name in metrics},
                 "seconds": round(t.seconds, 2),
-                "parameters": ", ".join(f"{k}={_short(v)}" for k, v in t.params.items()),
+                "parameters": ", ".join(f"{k}={short(v)}" for k, v in t.params.items()),
                 "fault": t.error[:200],
             }
             for t in trials
@@ -104,5 +121,6 @@ def verdict_markdown(model: str, verdict: Verdict, names: Mapping[str, str]) -> 
     )
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A parameter's value for people."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

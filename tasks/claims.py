@@ -87,6 +87,7 @@ def outcome(made: Lineage, version: str, verdict: Verdict, now: datetime) -> Out
         trials=made.trials,
         seconds=made.seconds,
         finished=now.isoformat(),
+        warm=made.warm,
     )
 
 

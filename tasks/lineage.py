@@ -36,6 +36,7 @@ class Lineage:
     opponent: str | None  # the champion that the gate compared with
     trials: int
     seconds: float  # of fitting: trials and the final model
+    warm: bool = False  # the search started from what earlier ones learnt
 
 
 def write(
@@ -89,4 +90,5 @@ def read(config: Config, release: Release) -> Lineage:
         opponent=raw["opponent"],
         trials=search["trials"],
         seconds=search["seconds"] + candidate["seconds"],
+        warm=search.get("warm", False),
     )

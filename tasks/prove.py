@@ -18,7 +18,7 @@ from models.records import Candidate, Verdict
 from tasks import artifacts, lineage, places
 from tasks.records import Snapshot, Tuned
 from tasks.rows import TIME
-from tasks.tune import TRIALS
+from tasks.tune import ASKS, PICTURE, TRIALS
 
 if TYPE_CHECKING:
     from models.records import Release
@@ -33,8 +33,13 @@ PROOF_ROWS = 5_000  # kept of the gate's rows
 def fit(config: Config, snapshot: Snapshot, tuned: Tuned) -> Candidate:
     """Fit the best configuration on all training rows; a bundle on disk comes back."""
     candidate = _fitted(config, snapshot, tuned, pd.read_parquet(snapshot.training), "bundle")
-    metrics = {**candidate.metrics, "search_loss": tuned.loss, "search_seconds": tuned.seconds}
-    return replace(candidate, metrics=metrics)
+    search = {
+        "search_loss": tuned.loss,
+        "search_seconds": tuned.seconds,
+        "search_trials": float(tuned.trials),
+        "search_from_memory": float(tuned.warm),
+    }
+    return replace(candidate, metrics={**candidate.metrics, **search})
 
 
 @task(cache_policy=NO_CACHE)
@@ -182,7 +187,7 @@ def register(
     verdict, opponent = proof
     files = {
         name: folder / name
-        for name in (TRIALS, lineage.CONTROLLER, lineage.REFERENCE, lineage.PROOF)
+        for name in (TRIALS, ASKS, PICTURE, lineage.CONTROLLER, lineage.REFERENCE, lineage.PROOF)
         if (folder / name).exists()
     }
     files[lineage.LINEAGE] = lineage.write(

@@ -35,6 +35,10 @@ class Tuned:
     failed: int
     seconds: float  # fitting time of all trials
     stopped: str  # why the search ended
+    warm: bool = False  # it started from what earlier searches learnt
+    tuner: str = "controller"
+    wall_seconds: float = 0.0  # of the whole search
+    chosen: str = ""  # why these parameters and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Outcome:
     trials: int
     seconds: float  # spent on fitting: trials and the final model
     finished: str  # ISO time by the caller's clock
+    warm: bool = False  # the search started from what earlier ones learnt
 
 
 def utc(moment: datetime) -> datetime:

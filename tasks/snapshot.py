@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -15,28 +16,51 @@ from tasks import lineage, places, rows
 from tasks.records import Snapshot
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tasks.config import Config
 
 MINIMUM_TRAINING_ROWS = 50
+NOTE = "snapshot.json"  # written last, so the tables beside it are whole
 
 
 @task(cache_policy=NO_CACHE)
 def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
     """Write training and holdout rows once; a resumed retrain reads the ones written first."""
-    from models.data import digest
-
     folder = places.retrain_folder(config, window_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "snapshot.json"
-    if note.exists():  # written last, so the tables beside it are whole
-        known = json.loads(note.read_text(encoding="utf-8"))
-        return Snapshot(folder, known["rows"], known["holdout_rows"], known["digest"])
+    if (known := _known(folder)) is not None:
+        return known
     frame = rows.labelled(config, now)
     champion = places.registry(config).champion()
     unseen_after = lineage.read(config, champion).trained_through if champion else None
     training, holdout = rows.hold_back(
         frame, config.gate, timed=config.data.time is not None, unseen_after=unseen_after
     )
+    return _frozen(folder, training, holdout)
+
+
+@task(cache_policy=NO_CACHE)
+def everything(config: Config, folder: Path, now: datetime) -> Snapshot:
+    """All labelled rows for training, none for a gate: for a search by itself."""
+    if (known := _known(folder)) is not None:
+        return known
+    frame = rows.labelled(config, now)
+    return _frozen(folder, frame, frame.iloc[:0])
+
+
+def _known(folder: Path) -> Snapshot | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / NOTE
+    if not note.exists():
+        return None
+    known = json.loads(note.read_text(encoding="utf-8"))
+    return Snapshot(folder, known["rows"], known["holdout_rows"], known["digest"])
+
+
+def _frozen(folder: Path, training: pd.DataFrame, holdout: pd.DataFrame) -> Snapshot:
+    """Write the tables, and last the note that says they are whole."""
+    from models.data import digest
+
     if len(training) < MINIMUM_TRAINING_ROWS:
         raise DataFault(
             f"a retrain needs at least {MINIMUM_TRAINING_ROWS} labelled rows besides the gate's, "
@@ -45,6 +69,7 @@ def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
     result = Snapshot(folder, len(training), len(holdout), digest(training))
     training.to_parquet(result.training)
     holdout.to_parquet(result.holdout)
+    note = folder / NOTE
     temporary = note.with_suffix(".part")
     temporary.write_text(
         json.dumps({"rows": result.rows, "holdout_rows": len(holdout), "digest": result.digest}),
@@ -57,5 +82,5 @@ def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
 def discard(config: Config, window_id: str) -> None:
     """Drop the tables of a retrain that has ended; their digest stays with the version."""
     folder = places.retrain_folder(config, window_id)
-    for table in ("snapshot.json", "training.parquet", "holdout.parquet"):
+    for table in (NOTE, "training.parquet", "holdout.parquet"):
         (folder / table).unlink(missing_ok=True)

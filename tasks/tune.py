@@ -1,43 +1,54 @@
-"""The search: the controller proposes, Prefect tasks try, finished trials survive a crash."""
+"""The search: a searcher proposes, Prefect tasks try, finished trials survive a crash."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from models.errors import SpaceFault
 from models.records import Params, Scalar, Trial
-from models.search import best, trial_from_json
+from models.search import Searcher, best
 from models.search.controller import Controller
 from models.search.memory import repaired
 from tasks import artifacts, places
+from tasks.journal import ASKS, TRIALS, Journal
 from tasks.lineage import CONTROLLER
+from tasks.live import Live
 from tasks.records import Snapshot, Tuned
 from tasks.rows import TIME
+from tasks.trials import Limits, Search
+from tasks.tuning_pictures import PICTURE, Shown, drawn
 
 if TYPE_CHECKING:
+    from models.search.objectives import Objective
+    from models.training import Split
     from tasks.config import Config
 
-TRIALS = "trials.jsonl"
+__all__ = ["ASKS", "PICTURE", "TRIALS", "budget", "choose", "trial", "tune"]
+
+_CAREFUL = 0.2  # seconds of single rows, where the goal asks for what answering takes
 log = logging.getLogger(__name__)
+_prepared: dict[Path, Split] = {}  # encoded once for all trials of a search in this process
 
 
 @task(cache_policy=NO_CACHE, task_run_name="trial-{number}")
-def trial(config: Config, snapshot: Snapshot, params: Params, number: int) -> Trial:
+def trial(
+    config: Config, snapshot: Snapshot, params: Params, number: int, seconds: float | None = None
+) -> Trial:
     """Fit one configuration and score it on the newest training rows. A fault is a failed trial."""
     from models.training import evaluate_trial
 
-    train, valid = _split(config, snapshot)
+    split = _prepared.get(snapshot.training)
+    train, valid = (pd.DataFrame(),) * 2 if split else _split(config, snapshot)
     return evaluate_trial(
         train,
         valid,
@@ -47,52 +58,86 @@ def trial(config: Config, snapshot: Snapshot, params: Params, number: int) -> Tr
         seed=config.train.seed + number,
         objective=config.train.objective,
         trainer=config.train.trainer,
-        seconds=config.train.seconds,
+        seconds=config.train.seconds if seconds is None else seconds,
+        split=split,
+        **({} if config.train.goal.plain else {"footprint_seconds": _CAREFUL}),
     )
 
 
 async def tune(config: Config, snapshot: Snapshot) -> Tuned:
-    """Search until the budget is spent or the controller stops by itself.
+    """Search until trials or seconds are spent or the searcher stops by itself.
 
-    Trials go in batches of `train.parallel`, told in the order of their numbers, so that the same
-    seed gives the same trials whichever thread is quicker. Called inside the retrain flow.
+    Called inside a flow. A search that a killed process began goes on from its journal.
     """
-    controller, known = _controller(config)
-    allowed = budget(config)
-    journal = snapshot.folder / TRIALS
-    trials = _replay(journal, controller)
-    progress = await acreate_progress_artifact(
-        progress=0.0,
-        key=artifacts.key(config.name, "tuning"),
-        description=f"tuning: up to {allowed} trials or {config.train.seconds:g} s",
-    )
-    started = time.monotonic()
-    while not (stopped := _stopped(config, controller, trials, allowed, started)):
-        told = len(trials)
-        batch = [
-            (number, known[number] if number < len(known) else controller.ask(number - told))
-            for number in range(told, min(told + config.train.parallel, allowed))
-        ]
-        futures = [trial.submit(config, snapshot, params, number) for number, params in batch]
-        for future in futures:
-            finished = future.result()
-            controller.tell(finished)
-            trials.append(finished)
-            _append(journal, finished)
-        await aupdate_progress_artifact(progress, progress=100.0 * len(trials) / allowed)
-    await aupdate_progress_artifact(progress, progress=100.0)
-    show(config, trials, stopped)
-    (snapshot.folder / CONTROLLER).write_text(json.dumps(controller.state_dict()), encoding="utf-8")
-    chosen = best(trials)
+    searcher, known, warm = _searcher(config)
+    before = _distribution(searcher)
+    journal = Journal(snapshot.folder)
+    journal.replay(searcher)
+    train = config.train
+    with _encoded(config, snapshot):
+        search = Search(
+            searcher,
+            train.goal,
+            journal,
+            Limits(
+                train.warm_trials if warm else train.trials,
+                train.seconds,
+                train.parallel,
+                train.trial_seconds,
+            ),
+            _starter(config, snapshot),
+            seed=train.seed,
+            known=known,
+        )
+        start = "from memory" if warm else "cold"
+        heading = f"{config.name}: tuning by {searcher.kind}, started {start}"
+        live = await Live.begin(config.name, search, heading)
+        stopped = await search.run(live.show)
+        await live.end(search, stopped)
+    state = json.dumps(searcher.state_dict())
+    (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
+    chosen, why = choose(config, searcher, journal.trials)
     assert chosen.loss is not None
+    show(config, snapshot, journal, searcher, chosen, stopped, before)
     return Tuned(
         params=dict(chosen.params),
         loss=chosen.loss,
-        trials=len(trials),
-        failed=sum(t.status == "failed" for t in trials),
-        seconds=sum(t.seconds for t in trials),
+        trials=len(journal.trials) - journal.killed,
+        failed=sum(t.status == "failed" for t in journal.trials) - journal.killed,
+        seconds=sum(t.seconds for t in journal.trials),
         stopped=stopped,
+        warm=warm,
+        tuner=searcher.kind,
+        wall_seconds=search.seconds,
+        chosen=why,
     )
+
+
+def choose(config: Config, searcher: Searcher, trials: Sequence[Trial]) -> tuple[Trial, str]:
+    """The trial whose configuration is fitted on all rows, and why it is that one.
+
+    By the config's pick rule; else the searcher's own champion, the best by posterior mean; else
+    the best score. A champion beyond a limit gives way to the best trial within. Raises SpaceFault
+    when no trial is complete.
+    """
+    goal, pick = config.train.goal, config.train.pick
+    luckiest = best(trials)
+    if pick is not None:
+        return pick.choose(trials)
+    if (champion := getattr(searcher, "champion", None)) is not None:
+        chosen: Trial = champion()
+        if goal.feasible(chosen.metrics) or not goal.feasible(luckiest.metrics):
+            return chosen, "best by posterior mean" + _within(goal, chosen)
+    return luckiest, "best score" + _within(goal, luckiest)
+
+
+def _within(goal: Objective, chosen: Trial) -> str:
+    if not goal.limits:
+        return ""
+    limits = " and ".join(map(str, goal.limits))
+    if goal.feasible(chosen.metrics):
+        return f" with {limits}"
+    return f"; no trial keeps {limits}, this one exceeds it least"
 
 
 def budget(config: Config) -> int:
@@ -100,10 +145,11 @@ def budget(config: Config) -> int:
     return config.train.warm_trials if _memory(config) else config.train.trials
 
 
-def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
-    """A controller, and the configurations to try before it is asked.
+def _searcher(config: Config) -> tuple[Searcher, list[dict[str, Scalar]], bool]:
+    """The config's searcher, the configurations to try before it is asked, whether it remembers.
 
-    It starts from what earlier retrains learnt; the first retrain tries each family's default.
+    The controller starts from what earlier retrains learnt; a cold search tries each family's
+    default first.
     """
     from models import families
 
@@ -112,33 +158,107 @@ def _controller(config: Config) -> tuple[Controller, list[dict[str, Scalar]]]:
     memory = _memory(config)
     if memory is not None:
         try:
-            return Controller.warm(space, memory, seed=config.train.seed), []
+            return Controller.warm(space, memory, seed=config.train.seed), [], True
         except SpaceFault as fault:  # written by another version: a memory is a help, not a need
             log.warning("%s: the search starts cold: %s", config.name, fault)
     defaults = families.defaults(config.train.families, config.train.trainer)
     known = [repaired(params, space) for params in defaults]
-    return Controller(space, seed=config.train.seed), [params for params in known if params]
+    if _word(config) == Controller.kind:
+        cold: Searcher = Controller(space, seed=config.train.seed)
+    else:
+        from models.search.catalog import searcher
+
+        cold = searcher(_word(config), space, seed=config.train.seed)
+    return cold, [params for params in known if params], False
+
+
+def _word(config: Config) -> str:
+    return str(getattr(config.train, "tuner", Controller.kind))
 
 
 def _memory(config: Config) -> dict[str, Any] | None:
     """What the last retrain's controller had learnt, whether the gate passed its model or not."""
+    if _word(config) != Controller.kind:
+        return None
     registry = places.registry(config)
     for release in sorted(registry.versions(), key=lambda r: -int(r.version)):
         path = registry.fetch_file(release.version, CONTROLLER, places.champion_folder(config))
         if path is not None:
             state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return state
+            if state.get("kind") == Controller.kind:
+                return state
     return None
 
 
-def _stopped(
-    config: Config, controller: Controller, trials: Sequence[Trial], budget: int, started: float
-) -> str:
-    if len(trials) >= budget:
-        return f"all {budget} trials spent"
-    if time.monotonic() - started >= config.train.seconds and trials:
-        return f"the {config.train.seconds:g} s for the search are spent"
-    return controller.done() or ""
+@contextmanager
+def _encoded(config: Config, snapshot: Snapshot) -> Iterator[None]:
+    """Encode the split once for all trials that run in this process."""
+    from models.training import prepare
+
+    _prepared[snapshot.training] = prepare(*_split(config, snapshot), places.schema(config))
+    try:
+        yield
+    finally:
+        del _prepared[snapshot.training]
+
+
+def _starter(
+    config: Config, snapshot: Snapshot
+) -> Callable[[Params, int, float, Callable[[Trial], None]], None]:
+    """Trials as Prefect tasks, on threads."""
+
+    def start(
+        params: Params, number: int, seconds: float, finished: Callable[[Trial], None]
+    ) -> None:
+        began = time.monotonic()
+
+        def ended(future: Any) -> None:
+            try:
+                outcome = future.result()
+            except BaseException as fault:  # of Prefect, or a task that was cancelled there
+                error, spent = f"{type(fault).__name__}: {fault}", time.monotonic() - began
+                seed = config.train.seed + number
+                outcome = Trial(number, params, "failed", None, spent, seed, error=error)
+            finished(outcome)
+
+        trial.submit(config, snapshot, params, number, seconds).add_done_callback(ended)
+
+    return start
+
+
+def _distribution(searcher: Searcher) -> dict[str, dict[str, Any]]:
+    tell = getattr(searcher, "distribution", None)
+    return tell() if tell else {}
+
+
+@task(cache_policy=NO_CACHE)
+def show(
+    config: Config,
+    snapshot: Snapshot,
+    journal: Journal,
+    searcher: Searcher,
+    chosen: Trial,
+    stopped: str,
+    before: dict[str, dict[str, Any]],
+) -> None:
+    """The trials as a table, and the picture of the search, on Prefect's page."""
+    goal = config.train.goal
+    artifacts.trials_table(config.name, journal.trials, stopped, () if goal.plain else goal.named)
+    importance = getattr(searcher, "importance", None)
+    shown = Shown(
+        space=searcher.space,
+        trials=tuple(journal.trials),
+        goal=goal,
+        chosen=chosen,
+        before=before,
+        after=_distribution(searcher),
+        importance=importance() if importance else {},
+        title=f"{config.name}: {searcher.kind}, {len(journal.trials)} trials",
+        subtitle=stopped,
+    )
+    path = drawn(shown, snapshot.folder / PICTURE)
+    if path is not None:
+        artifacts.picture(config.name, "tuning-picture", path, f"the search: {stopped}")
 
 
 def _split(config: Config, snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -159,34 +279,3 @@ def _split(config: Config, snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFra
         for part, limit in parts
     )
     return earlier.drop(columns=[TIME]), newest.drop(columns=[TIME])
-
-
-def _replay(journal: Path, controller: Controller) -> list[Trial]:
-    """Trials that an interrupted run had finished; a half-written last line is dropped."""
-    trials: list[Trial] = []
-    if not journal.exists():
-        return trials
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            known = trial_from_json(json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            break
-        controller.tell(known)
-        trials.append(known)
-    journal.write_text("".join(_line(t) for t in trials), encoding="utf-8")
-    return trials
-
-
-def _append(journal: Path, finished: Trial) -> None:
-    with journal.open("a", encoding="utf-8") as file:
-        file.write(_line(finished))
-
-
-def _line(finished: Trial) -> str:
-    return json.dumps(asdict(finished)) + "\n"
-
-
-@task(cache_policy=NO_CACHE)
-def show(config: Config, trials: Sequence[Trial], stopped: str) -> None:
-    """The trials as a table on Prefect's page."""
-    artifacts.trials_table(config.name, trials, stopped)

@@ -53,6 +53,7 @@ def retrain_now(config: Config, window: str, why: str) -> bool:
     verb = "is the champion" if outcome.passed else "was refused"
     click.echo(
         f"version {outcome.version} {verb}: {outcome.reason}\n"
-        f"  window {outcome.window_id}, {outcome.trials} trials, {outcome.seconds:.1f} s"
+        f"  window {outcome.window_id}, {outcome.trials} trials, {outcome.seconds:.1f} s, "
+        f"{'started from memory' if outcome.warm else 'started cold'}"
     )
     return bool(outcome.passed)

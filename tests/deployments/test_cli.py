@@ -290,6 +290,7 @@ def test_what_a_retrain_came_to_is_said(monkeypatch, tiny_config, tmp_path):
             window_id=window_id,
             trials=4,
             seconds=1.5,
+            warm=True,
         )
 
     monkeypatch.setattr("deployments.stack.prefect_server", lambda *_: contextlib.nullcontext())
@@ -297,6 +298,7 @@ def test_what_a_retrain_came_to_is_said(monkeypatch, tiny_config, tmp_path):
     result = run("retrain", tiny_config, "--window", "w1", "--why", "new rows", "--runs", tmp_path)
     assert result.exit_code == 0, result.output
     assert "version 2 is the champion: better by 0.01" in result.output
+    assert "4 trials, 1.5 s, started from memory" in result.output
     refused = run("train", tiny_config)
     assert refused.exit_code == 1
     assert "the gate refused it, so there is no champion yet" in refused.output

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from models.records import Trial
+from models.search import RandomSearch
 from models.search.controller import Controller
 from models.space import Float, Space
 from tasks import tune
 from tasks.config import load
+from tasks.journal import Journal
 from tasks.records import Snapshot
 from tasks.rows import TIME
 
@@ -53,7 +57,7 @@ def test_a_large_table_is_sampled_from_all_of_both_parts(tiny_config, tmp_path):
 
 
 def test_a_resumed_search_keeps_whole_trials_and_drops_a_torn_line(tmp_path):
-    journal = tmp_path / "trials.jsonl"
+    journal = Journal(tmp_path)
     line = {
         "number": 0,
         "params": {"x": 0.5},
@@ -66,9 +70,68 @@ def test_a_resumed_search_keeps_whole_trials_and_drops_a_torn_line(tmp_path):
         "fidelity": 1.0,
         "curve": [],
     }
-    journal.write_text(json.dumps(line) + "\n" + '{"number": 1, "par', encoding="utf-8")
+    text = json.dumps(line) + "\n" + '{"number": 1, "par'
+    journal.path.write_text(text, encoding="utf-8")
     controller = Controller(Space((Float("x", 0.0, 1.0),)), seed=0)
-    trials = tune._replay(journal, controller)
-    assert [t.loss for t in trials] == [0.3]
+    journal.replay(controller)
+    assert [t.loss for t in journal.trials] == [0.3]
     assert len(controller.history) == 1
-    assert journal.read_text(encoding="utf-8") == json.dumps(line) + "\n"
+    assert journal.path.read_text(encoding="utf-8") == json.dumps(line) + "\n"
+
+
+def trial(number, loss, **metrics):
+    return Trial(number, {"x": number / 10}, "complete", loss, 0.1, 0, metrics)
+
+
+TRIALS = [
+    trial(0, 0.30, log_loss=0.3, accuracy=0.90, latency_ms=30.0),
+    trial(1, 0.35, log_loss=0.35, accuracy=0.85, latency_ms=10.0),
+    trial(2, 0.40, log_loss=0.4, accuracy=0.80, latency_ms=5.0),
+]
+
+
+class Believer(RandomSearch):
+    """Believes in one trial, whatever the scores."""
+
+    believes = 1
+
+    def champion(self):
+        return TRIALS[self.believes]
+
+
+def test_the_champion_is_chosen_not_the_luckiest_score(tiny_config):
+    config = load(tiny_config)
+    space = Space((Float("x", 0.0, 1.0),))
+    plain, believer = RandomSearch(space, seed=0), Believer(space, seed=0)
+    assert tune.choose(config, plain, TRIALS)[0].number == 0
+    assert tune.choose(config, believer, TRIALS)[0].number == 1
+
+
+def test_a_rule_picks_and_a_limit_overrules_the_champion(tiny_config):
+    space = Space((Float("x", 0.0, 1.0),))
+    believer = Believer(space, seed=0)
+    ruled = narrowed(load(tiny_config), pareto="best accuracy with latency_ms <= 20")
+    chosen, why = tune.choose(ruled, believer, TRIALS)
+    assert chosen.number == 1
+    assert why.startswith("best accuracy with latency_ms <= 20")
+    limited = narrowed(load(tiny_config), limits={"latency_ms": 7.0})
+    told = [replace(t, loss=t.loss if t.number == 2 else 11.0) for t in TRIALS]
+    assert tune.choose(limited, believer, told)[0].number == 2
+
+
+def test_a_fit_out_of_memory_is_a_failed_trial(tiny_config, tmp_path, monkeypatch):
+    config = load(tiny_config)
+    rows = snapshot(config, tmp_path / "s")
+
+    def hungry(*_args, **_options):
+        raise MemoryError("Unable to allocate 8 PiB")
+
+    from models import training
+
+    frame = pd.read_csv(config.data.source)
+    monkeypatch.setattr(tune, "_split", lambda *_: (frame[:400], frame[400:]))
+    params = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
+    assert tune.trial.fn(config, rows, params, 0).status == "complete"
+    monkeypatch.setattr(training, "_fit", hungry)
+    failed = tune.trial.fn(config, rows, params, 0)
+    assert (failed.status, failed.error) == ("failed", "MemoryError: Unable to allocate 8 PiB")

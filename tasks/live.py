@@ -1,0 +1,103 @@
+"""A search as it is seen on Prefect's page while it runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from models.search.reward import loss_of
+from tasks import artifacts
+
+if TYPE_CHECKING:
+    from models.records import Trial
+    from tasks.trials import Search
+
+_PAUSE = 1.0  # seconds between two updates: a request each would cost quick trials their time
+
+
+@dataclass
+class Live:
+    """One progress bar and one page of text, updated in place."""
+
+    bar: UUID
+    page: UUID
+    heading: str
+    updated: float
+
+    @classmethod
+    async def begin(cls, model: str, search: Search, heading: str) -> Live:
+        bar = await acreate_progress_artifact(
+            progress=share(search),
+            key=artifacts.key(model, "tuning"),
+            description=heading,
+        )
+        page = await acreate_markdown_artifact(
+            key=artifacts.key(model, "tuning", "live"),
+            markdown=f"# {heading}\n\nThe first trials run.\n",
+            description=heading,
+        )
+        return cls(bar, page, heading, time.monotonic())
+
+    async def show(self, search: Search) -> None:
+        """Update both, unless that was done just now."""
+        if time.monotonic() - self.updated >= _PAUSE:
+            await self._update(share(search), markdown(search, self.heading))
+
+    async def end(self, search: Search, stopped: str) -> None:
+        await self._update(100.0, markdown(search, self.heading, stopped))
+
+    async def _update(self, progress: float, text: str) -> None:
+        await aupdate_progress_artifact(self.bar, progress=progress)
+        async with get_client() as client:
+            await client.update_artifact(self.page, ArtifactUpdate(data=text))
+        self.updated = time.monotonic()
+
+
+def share(search: Search) -> float:
+    """Of what may be spent, trials or seconds, in percent."""
+    parts = len(search.trials) / search.allowed, search.seconds / search.limits.seconds
+    return min(100.0 * max(parts), 100.0)
+
+
+def markdown(search: Search, heading: str, stopped: str = "") -> str:
+    """Best so far, trials, what the next is expected to gain, seconds left."""
+    complete = [trial for trial in search.trials if loss_of(trial) is not None]
+    best = min(complete, key=lambda t: (loss_of(t), t.number), default=None)
+    failed = len(search.trials) - len(complete)
+    left = max(search.limits.seconds - search.seconds, 0.0)
+    rows = [
+        ("best so far", "none has completed" if best is None else f"{best.loss:.5g}"),
+        ("found by trial", "" if best is None else str(best.number)),
+        ("trials", f"{len(search.trials)} of {search.allowed}, {failed} failed"),
+        ("run now", ", ".join(map(str, sorted(search.running))) or "none"),
+        ("expected further gain", expected(search.searcher)),
+        ("seconds left", f"{left:.0f} of {search.limits.seconds:g}"),
+        ("after", str(search.goal)),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    ended = f"\n**Ended:** {stopped}\n" if stopped else ""
+    return f"# {heading}\n{ended}\n| | |\n|---|---|\n{table}\n{_parameters(best)}"
+
+
+def expected(searcher: Any) -> str:
+    """What the searcher expects of the next trial, in units of the loss, if it says."""
+    tell = getattr(searcher, "expected_gain", None)
+    gain = tell() if tell else None
+    return "not known" if gain is None else f"{gain:.3g}"
+
+
+def _parameters(best: Trial | None) -> str:
+    if best is None:
+        return ""
+    rows = "\n".join(f"| {name} | {artifacts.short(v)} |" for name, v in best.params.items())
+    return f"\n## Best parameters\n\n| | |\n|---|---|\n{rows}\n"

@@ -1,0 +1,219 @@
+"""Trials side by side: as soon as one ends, the next is asked, within trials and seconds.
+
+Asynchronous, and repeatable all the same: each end is told and answered by one ask before the next
+end is looked at, so the seed and the order of the ends give the trials.
+
+Time is kept in three ways. A trial that is predicted to end after the deadline is not started. One
+that runs is stopped at its limit (see `models.watchdog`). One that even then does not stop, as in a
+long call into C, is given up: it counts as failed, nobody waits for it, and its thread keeps its
+place until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.records import Params, Scalar, Trial
+from models.search.base import key
+from models.search.reward import loss_of
+from tasks.journal import Journal
+
+if TYPE_CHECKING:
+    from models.search import Searcher
+    from models.search.objectives import Objective
+
+# (params, number, limit in seconds, callback for the outcome from any thread)
+Start = Callable[[Params, int, float, Callable[[Trial], None]], None]
+_PROPOSALS = 4  # asked for one that fits into the time left
+_QUANTILE = 0.9  # of a family's earlier seconds: what its next trial is predicted to take
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """trials and seconds of wall clock for the whole search, and for one trial."""
+
+    trials: int
+    seconds: float
+    parallel: int = 1
+    trial_seconds: float | None = None
+
+    @property
+    def grace(self) -> float:
+        """Seconds past its limit after which a trial that does not stop is given up."""
+        return min(max(0.02 * self.seconds, 0.05), 2.0)
+
+
+def predicted(params: Params, trials: Sequence[Trial]) -> float | None:
+    """Seconds that a trial may take, judged by the earlier ones of its family; None: no idea."""
+    family = params.get("family")
+    known = [t.seconds for t in trials if t.params.get("family") == family and t.seconds > 0]
+    return float(np.quantile(known, _QUANTILE)) if known else None
+
+
+@dataclass
+class Search:
+    """One search as it runs; `run` answers why it ended."""
+
+    searcher: Searcher
+    goal: Objective
+    journal: Journal
+    limits: Limits
+    start: Start
+    seed: int  # trial `number` is fitted with seed + number
+    known: Sequence[dict[str, Scalar]] = ()  # tried before the searcher is asked
+    clock: Callable[[], float] = time.monotonic
+    tick: float = 0.5  # seconds between two looks at what runs
+    running: dict[int, tuple[Params, float, float]] = field(default_factory=dict)  # began, limit
+    stuck: set[int] = field(default_factory=set)  # given up, and still on a thread
+    _began: float = 0.0
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.journal.trials
+
+    @property
+    def seconds(self) -> float:
+        """Of wall clock since the search began, those of a killed process included."""
+        return self.journal.spent + self.clock() - self._began
+
+    @property
+    def allowed(self) -> int:
+        return self.limits.trials + self.journal.killed
+
+    async def run(self, show: Callable[[Search], Awaitable[Any]] | None = None) -> str:
+        """Search to the end; `show` is called after each end and now and then between."""
+        self._began = self.clock()
+        outcomes: asyncio.Queue[Trial] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def finished(trial: Trial) -> None:
+            loop.call_soon_threadsafe(outcomes.put_nowait, trial)
+
+        while True:
+            stopped = self._fill(finished)
+            if not self.running:
+                return stopped
+            if show is not None:
+                await show(self)
+            try:
+                trial = await asyncio.wait_for(outcomes.get(), self._patience())
+            except TimeoutError:
+                self._give_up()
+            else:
+                self._end(trial)
+
+    def _fill(self, finished: Callable[[Trial], None]) -> str:
+        """Start what may be started; why nothing more is, '' while all places are taken."""
+        while len(self.running) + len(self.stuck) < self.limits.parallel:
+            stopped = self._spent() or self.searcher.done()
+            if stopped:
+                return stopped
+            params, passed_over, late = self._propose()
+            if params is None:
+                return late
+            number = len(self.trials) + len(self.running)
+            left = self.limits.seconds - self.seconds
+            limit = min(left, self.limits.trial_seconds or math.inf)
+            self.journal.asked(
+                number,
+                params,
+                seed=self.seed + number,
+                pending=sorted(self.running),
+                passed_over=passed_over,
+                at=self.seconds,
+            )
+            self.running[number] = (params, self.clock(), limit)
+            self.start(params, number, limit, finished)
+        if self.stuck and not self.running:
+            return f"{len(self.stuck)} trials could not be stopped and take all places"
+        return ""
+
+    def _spent(self) -> str | None:
+        if len(self.trials) + len(self.running) >= self.allowed:
+            return f"all {self.limits.trials} trials spent"
+        if self.seconds >= self.limits.seconds:
+            return f"the {self.limits.seconds:g} s for the search are spent"
+        return None
+
+    def _propose(self) -> tuple[Params | None, list[Params], str]:
+        """The next configuration, what was passed over for it, and why there is none.
+
+        A proposal that takes too long for what is left is passed over, and the searcher asked as
+        if it were under way. One that runs already means that nothing new is left until it ends.
+        """
+        number = len(self.trials) + len(self.running)
+        if number < len(self.known):
+            return self.known[number], [], ""
+        pending = [params for params, _, _ in self.running.values()]
+        passed_over: list[Params] = []
+        tried = {key(trial.params) for trial in self.trials}
+        late = ""
+        for _ in range(_PROPOSALS):
+            params = self.searcher.ask([*pending, *passed_over])
+            if key(params) in {key(other) for other in (*pending, *passed_over)}:
+                break
+            if self.running and key(params) in tried:
+                break
+            seconds = predicted(params, self.trials)
+            left = self.limits.seconds - self.seconds
+            if seconds is None or seconds <= left or not any(map(_complete, self.trials)):
+                return params, passed_over, ""
+            late = (
+                f"no time for another trial: {max(left, 0):.1f} of {self.limits.seconds:g} s are "
+                f"left, and the next is predicted to take {seconds:.1f} s"
+            )
+            passed_over.append(params)
+        return None, passed_over, late or "every configuration of the space runs or has been tried"
+
+    def _patience(self) -> float:
+        now = self.clock()
+        overdue = min(
+            began + limit + self.limits.grace for _, began, limit in self.running.values()
+        )
+        return min(max(overdue - now, 0.001), self.tick)
+
+    def _give_up(self) -> None:
+        now = self.clock()
+        for number, (params, began, limit) in list(self.running.items()):
+            if now - began > limit + self.limits.grace:
+                self.stuck.add(number)
+                error = (
+                    f"FitTimeout: a trial may take {limit:.3g} s and could not be stopped: give "
+                    "more seconds or fewer rows"
+                )
+                seed = self.seed + number
+                self._tell(Trial(number, params, "failed", None, now - began, seed, error=error))
+
+    def _end(self, trial: Trial) -> None:
+        if trial.number in self.stuck:  # told already; its thread is free again
+            self.stuck.discard(trial.number)
+            return
+        if trial.status == "complete":
+            trial = self._turned(trial)
+        self._tell(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        del self.running[trial.number]
+        self.searcher.tell(trial)
+        self.journal.ended(trial, self.seconds)
+
+    def _turned(self, trial: Trial) -> Trial:
+        """With the loss that the goal makes of its metrics, measured by the first complete one."""
+        first = next(filter(_complete, self.trials), trial)
+        loss = self.goal.told(trial.metrics, first.metrics)
+        if math.isfinite(loss):
+            return replace(trial, loss=loss)
+        lacking = [name for name in self.goal.named if name not in trial.metrics]
+        error = f"DataFault: the goal needs {', '.join(lacking) or self.goal}, which has no value"
+        return replace(trial, status="failed", loss=None, error=error)
+
+
+def _complete(trial: Trial) -> bool:
+    return loss_of(trial) is not None
