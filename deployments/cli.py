@@ -16,6 +16,7 @@ COMMANDS = (
     "init",
     "check",
     "train",
+    "tune",
     "serve",
     "watch",
     "retrain",
