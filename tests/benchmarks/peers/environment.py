@@ -48,7 +48,9 @@ def make(name: str, into: Path) -> Path:
     """Make the environment `name` under `into`, unless its requirements are installed already."""
     if name not in NAMES:
         raise PeerFault(f"peers live in {', '.join(NAMES)}, got {name!r}: name one of them")
+    override = HERE / f"{name}.override"  # where a peer's own pins cannot be installed any more
     wanted = (HERE / f"{name}.txt").read_text(encoding="utf-8")
+    wanted += override.read_text(encoding="utf-8") if override.exists() else ""
     place = into.absolute() / name
     stamp = place / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
@@ -58,6 +60,7 @@ def make(name: str, into: Path) -> Path:
     uv = _uv(into)
     _run([uv, "venv", "--quiet", "--clear", "--python", version, str(place)])
     install = [uv, "pip", "install", "--quiet", "--python", str(place / "bin" / "python")]
+    install += ["--override", str(override)] if override.exists() else []
     _run([*install, *torch_from(os.environ.get("PIP_FIND_LINKS", "")), "-r", f"{HERE / name}.txt"])
     stamp.write_text(wanted, encoding="utf-8")
     return place

@@ -174,19 +174,20 @@ def run_one(
     rng = np.random.default_rng(seed)
     regrets, champions, spent = np.full((3, trials), np.nan)
     champion = getattr(searcher, "champion", None)
+    clock = getattr(searcher, "cpu", time.process_time)  # a peer in its own process tells its own
     low, regret = np.inf, 1.0
     for number in range(trials):
-        before = time.process_time()
+        before = clock()
         params = searcher.ask()
-        spent[number] = time.process_time() - before
+        spent[number] = clock() - before
         loss = problem.noisy(params, rng)
         if loss < low:
             low, regret = loss, problem.regret(params)
         regrets[number] = regret
-        before = time.process_time()
+        before = clock()
         searcher.tell(Trial(number, params, "complete", loss, 0.0, seed))
         chosen = champion() if champion is not None and number + 1 in champion_at else None
-        spent[number] += time.process_time() - before
+        spent[number] += clock() - before
         if chosen is not None:
             champions[number] = problem.regret(chosen.params)
     return Run(regrets, champions, 1e3 * spent)
