@@ -109,9 +109,15 @@ train:
   families: {_yaml(boosted)}     # of logistic, hgb, forest, mlp
   # trainer: mine:trainer   # your own: a search space and fit, in mine.py beside this file
   objective: log_loss       # or error, one_minus_auc
+  # weights: {{}}             # what else counts; {{latency_ms: 0.02}}: a model twice as slow
+                            # must have 2 % less loss; also macro (throughput), meso (CPU, memory,
+                            # cost of a fit), micro (latency)
+  # limits: {{}}              # such as {{latency_p95_ms: 20}}: what breaks one is behind all others
+  # pareto:                 # none; or pick from the front: best accuracy with latency_ms <= 20
   trials: 16                # of the first search
   warm_trials: 6            # of each later one, which starts from what the earlier ones learnt
   seconds: 120              # a search ends after so long at the latest
+  # trial_seconds:          # none; a trial is stopped after so long
   parallel: 2               # trials at once
   # trial_rows: 100000      # a trial fits on a sample of at most so many rows
   # validation: 0.2         # share of the newest rows that a trial is scored on

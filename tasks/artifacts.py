@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
@@ -77,12 +76,13 @@ def decision_markdown(model: str, decision: Decision) -> None:
 
 
 def picture(model: str, name: str, path: Path, description: str) -> None:
-    """A PNG on the page. It is sent along, since a browser does not open a server's files."""
+    """A PNG on the page. It is sent along, since a browser does not open a server's files; inside
+    markdown, since Prefect prints an image artifact's whole address under it."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    create_image_artifact(
+    create_markdown_artifact(
         key=key(model, name),
-        image_url=f"data:image/png;base64,{data}",
-        description=f"{description} ({path})",
+        markdown=f"![{description}](data:image/png;base64,{data})\n\n`{path}`\n",
+        description=description,
     )
 
 

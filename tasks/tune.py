@@ -93,6 +93,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         heading = f"{config.name}: tuning by {searcher.kind}, started {start}"
         live = await Live.begin(config.name, search, heading)
         stopped = await search.run(live.show)
+        spent = search.seconds
         await live.end(search, stopped)
     state = json.dumps(searcher.state_dict())
     (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
@@ -108,7 +109,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         stopped=stopped,
         warm=warm,
         tuner=searcher.kind,
-        wall_seconds=search.seconds,
+        wall_seconds=spent,
         chosen=why,
     )
 

@@ -148,9 +148,11 @@ def _choices(axes: Any, y: int, parameter: Categorical, shown: Shown, good: set[
         picked = shown.chosen is not None and str(shown.chosen.params.get(parameter.name)) == name
         if picked:
             axes.plot([left + 0.006], [y + 0.22], marker="D", color=ORANGE, markersize=5.5)
-        count = f"{len(tried)} tried" + (f", {best} of the best" if best else "")
         room = int(_CHOICE * width)
-        label = f"{name}: {count}" if len(name) + len(count) + 2 <= room else _cut(name, room)
+        counted = f"{name}: {len(tried)} tried"
+        label = f"{counted}, {best} of the best" if best else counted
+        fitting = [text for text in (label, counted, name) if len(text) <= room]
+        label = fitting[0] if fitting else _cut(name, room)
         axes.text(left + (0.022 if picked else 0.0), y + 0.24, label, size=7.5,
                   color=INK if picked else QUIET, va="center")  # fmt: skip
     if not after:
@@ -203,7 +205,17 @@ def _good(shown: Shown) -> set[Any]:
 
 
 def _figure(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A value in few characters.
+
+    >>> _figure(0.000327), _figure(0.0612345), _figure(12)
+    ('3.3e-4', '0.0612', '12')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    if 0 < abs(value) < 1e-3:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits.removesuffix('.0')}e{int(power)}"
+    return f"{value:.3g}"
 
 
 def _cut(text: str, length: int) -> str:

@@ -56,7 +56,7 @@ def test_a_search_by_itself_is_shown_told_and_gone_on_with(command, tiny_config,
     assert "| seconds left |" in page.data
     assert "| expected further gain |" in page.data
     (picture,) = artifacts("tiny-tuning-picture")
-    assert picture.data.startswith("data:image/png;base64,")
+    assert "](data:image/png;base64,iVBOR" in picture.data
 
     before = (out / "trials.jsonl").read_text(encoding="utf-8")
     more = command(tiny_config, "--trials", 5, "--seed", 4, "--out", out)
