@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +126,22 @@ class Coordinates:
     indicator: NDArray[np.bool_]  # (k,) whether it is 0 or 1
 
     @classmethod
+    def placed(
+        cls, pooled: Any, kinds: Mapping[str, str] | None = None
+    ) -> tuple[Coordinates, NDArray[np.float32]]:
+        """`fit` on the pooled rows and their own points, (rows, k), for less than one by one."""
+        found = _untied(pooled) if kinds is None else None
+        if found is None:
+            coordinates = cls.fit(pooled, kinds)
+            return coordinates, coordinates.transform(pooled)
+        values, scores, points = found
+        named = tuple(str(i) for i in range(len(values)))
+        columns = tuple(
+            Number(n, column, scores, False) for n, column in zip(named, values, strict=True)
+        )
+        return cls(columns, named, np.arange(len(named)), np.zeros(len(named), bool)), points
+
+    @classmethod
     def fit(cls, pooled: Any, kinds: Mapping[str, str] | None = None) -> Coordinates:
         """`pooled` is a frame, or a (rows, columns) float array.
 
@@ -173,6 +190,36 @@ class Coordinates:
     def repeats(self) -> NDArray[np.bool_]:
         """(k,) whether a coordinate only says again what others say."""
         return np.array([isinstance(self.columns[c], AnyGap) for c in self.source], dtype=bool)
+
+
+def _untied(
+    rows: Any,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]] | None:
+    """Sorted values (d, rows), their scores (rows,) and points (rows, d) of an array without ties.
+
+    None for anything else: gaps, ties, infinities, few rows, more than are told apart.
+    """
+    if not isinstance(rows, np.ndarray) or not 2 < len(rows) <= _KNOTS:
+        return None
+    columns = np.ascontiguousarray(rows.T)
+    order = np.argsort(columns, axis=1)
+    values = np.take_along_axis(columns, order, axis=1)
+    ends = np.abs(values[:, [0, -1]])
+    if not (ends < 1e300).all() or (values[:, 1:] == values[:, :-1]).any():  # NaN sorts to the end
+        return None
+    scores = _untied_scores(len(rows))
+    points = np.empty(columns.shape, np.float32)
+    np.put_along_axis(points, order, scores.astype(np.float32)[None, :], axis=1)
+    return values, scores, np.ascontiguousarray(points.T)
+
+
+@lru_cache(maxsize=64)
+def _untied_scores(rows: int) -> NDArray[np.float64]:
+    from scipy.special import ndtri
+
+    scores = np.asarray(ndtri((np.arange(1, rows + 1) - 0.5) / rows), dtype=np.float64)
+    scores.flags.writeable = False
+    return scores
 
 
 def _columns(rows: Any) -> list[tuple[str, Any]]:

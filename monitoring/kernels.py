@@ -12,7 +12,9 @@ With N rows of d columns, L bandwidths in steps of 2 and U units:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +35,17 @@ def median_distance(points: NDArray[np.float32]) -> float:
         points = points[np.linspace(0, len(points) - 1, _MEDIAN_ROWS).round().astype(int)]
     squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
     distances = squares[:, None] + squares[None, :] - 2.0 * (points @ points.T)
-    pairs = distances[np.tril_indices(len(points), -1)]
+    pairs = distances.ravel().take(_below_diagonal(len(points)))
     typical = float(np.median(pairs))
     if typical <= 1e-9:  # more than half of the rows are copies of each other
         apart = pairs[pairs > 1e-9]
         typical = float(np.median(apart)) if len(apart) else 1.0
     return float(np.sqrt(typical))
+
+
+@lru_cache(maxsize=8)
+def _below_diagonal(rows: int) -> NDArray[np.int64]:
+    return np.flatnonzero(np.tri(rows, k=-1, dtype=bool))
 
 
 def unit_sums(
@@ -63,12 +70,13 @@ def unit_sums(
     if not size:  # units of any size
         unit = torch.as_tensor(units.unit, device=device)
         sums.zero_()
-        member = torch.zeros(total, count, device=device)
-        member[torch.arange(total, device=device), unit] = 1
         for start in range(0, total, held):
             stop = min(start + held, total)
+            low, high = int(units.unit[start]), int(units.unit[stop - 1]) + 1
             for place, kernel in _kernels(rows, squares, start, stop, total, bandwidths):
-                sums[place].index_add_(0, unit[start:stop], kernel @ member)
+                across = torch.zeros(high - low, total, device=device)
+                across.index_add_(0, unit[start:stop] - low, kernel)
+                sums[place, low:high].index_add_(1, unit, across)
         return sums
     block = min(max(held // size, 1), max(1024 // size, 1)) * size
     for start in range(0, total, block):
@@ -76,12 +84,58 @@ def unit_sums(
         for place, kernel in _kernels(rows, squares, start, stop, stop, bandwidths):
             found = kernel
             if size > 1:
-                found = found.view(stop - start, -1, size).sum(2)
-                found = found.view(-1, size, found.shape[1]).sum(1)
+                found = found.view(-1, size, found.shape[1]).sum(1)  # whole rows first: fast
+                found = found.view(len(found), -1, size).sum(2)
             first, last = start // size, stop // size
             sums[place, first:last, :last] = found
             sums[place, :first, first:last] = found[:, :first].T
     return sums
+
+
+def mixed(kernels: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum of symmetric (U, U) kernels, each centred and divided by its Frobenius norm then.
+
+    They are asked for one after the other, and none is held.
+    """
+    import torch
+
+    total: torch.Tensor | None = None
+    for given in kernels:
+        kernel, means = given, given.mean(1).to(torch.float64)
+        flat = kernel.reshape(-1)
+        whole = float(torch.dot(flat, flat))
+        # of the centred kernel, without making it
+        within = whole - len(kernel) * float(2 * means @ means - len(kernel) * means.mean() ** 2)
+        if within < 1e-3 * whole:  # where the difference has lost its digits
+            kernel = _centred(kernel.to(torch.float64)).to(torch.float32)
+            flat = kernel.view(-1)
+            within = float(torch.dot(flat, flat))
+        each = 1 / max(math.sqrt(within), 1e-12)
+        total = kernel * each if total is None else total.add_(kernel, alpha=each)
+    if total is None:
+        raise ValueError("at least one kernel is mixed, got none")
+    return _centred(total)
+
+
+def _centred(kernel: torch.Tensor) -> torch.Tensor:
+    """A symmetric (U, U) kernel doubly centred, in place."""
+    means = kernel.mean(1)
+    return kernel.sub_(means[:, None]).sub_(means - means.mean())
+
+
+def row_kernels(
+    points: NDArray[np.float32], bandwidths: Sequence[float], *, device: torch.device | str
+) -> Iterator[torch.Tensor]:
+    """Kernels between the rows themselves, (N, N), the widest first; 1 where a row meets itself.
+
+    Each is good until the next one is asked for.
+    """
+    import torch
+
+    rows = torch.as_tensor(points, device=device)
+    squares = (rows * rows).sum(1)
+    for _, kernel in _kernels(rows, squares, 0, len(points), len(points), bandwidths):
+        yield kernel.fill_diagonal_(1.0)
 
 
 def _kernels(

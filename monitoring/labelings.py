@@ -32,6 +32,7 @@ class Rank:
     p_value: float
     permutations: int
     stopped: bool  # before all were spent, since the answer was clear
+    observed: float = 0.0  # the statistic's value
 
 
 class Labelings:
@@ -77,7 +78,7 @@ class Labelings:
 
 
 def rank(
-    observed: float,
+    observed: float | NDArray[np.int8],
     statistic: Statistic,
     labelings: Labelings,
     *,
@@ -87,6 +88,7 @@ def rank(
 ) -> Rank:
     """p-value of `observed`, larger is more extreme, among labelings.
 
+    `observed` is a value, or a labeling (U,) that is then evaluated together with the first others.
     Without a `level`, exactly `permutations` are drawn. With one, as many as a decision at that
     level needs: `exceedances(level)` / level at most, but at least `permutations` where the answer
     is close. `most` bounds how many are held at once. Statistics within rounding errors of the
@@ -97,20 +99,26 @@ def rank(
         enough = exceedances(level)
         total = max(permutations, math.ceil(enough / level - 1e-9) - 1)
     drawn = beyond = 0
-    bar = observed - _NOISE * max(1.0, abs(observed))
     batch = min(most, total if level is None else 16)
+    values = np.zeros(0)
+    if isinstance(observed, np.ndarray):
+        first = labelings.draw(min(batch, total))
+        together = statistic(np.concatenate([observed[None], first]))
+        observed, values = float(together[0]), together[1:]
+    bar = observed - _NOISE * max(1.0, abs(observed))
     while drawn < total:
-        values = statistic(labelings.draw(min(batch, total - drawn)))
+        if not len(values):
+            values = statistic(labelings.draw(min(batch, total - drawn)))
         as_extreme = values >= bar
         if level is not None:
             running = beyond + np.cumsum(as_extreme)
             if running[-1] >= enough:
                 last = drawn + int(np.searchsorted(running, enough)) + 1
-                return Rank(enough / last, last, True)
+                return Rank(enough / last, last, True, observed)
         beyond += int(as_extreme.sum())
-        drawn += len(values)
+        drawn, values = drawn + len(values), values[:0]
         batch = min(most, batch * 4)
-    return Rank((1 + beyond) / (1 + drawn), drawn, False)
+    return Rank((1 + beyond) / (1 + drawn), drawn, False, observed)
 
 
 def exceedances(level: float) -> int:

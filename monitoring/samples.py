@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from monitoring.coordinates import Coordinates
 from monitoring.embedding import numbers
 from monitoring.errors import WindowFault
 from monitoring.features import Features
-from monitoring.kernels import SCALES, Fourier, median_distance, unit_sums
+from monitoring.kernels import SCALES, Fourier, median_distance, mixed, row_kernels, unit_sums
 from monitoring.units import Units
 
 _FREQUENCIES = 32  # of each bandwidth, where random features are used
@@ -24,14 +24,14 @@ _CHUNK = 16_384  # rows looked at at once there
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """U units: their mean features (U, K), their weighted points (U, k) and kernels (L, U, U)."""
+    """U units: their mean features (U, K), their weighted points (U, k) and a kernel (U, U)."""
 
     coordinates: Coordinates
     features: Features
     units: Units
     means: NDArray[np.float32]
     points: NDArray[np.float32]
-    kernels: Any  # torch.Tensor, mean kernel between the rows of two units
+    kernel: Any  # torch.Tensor, mean kernel between the rows of two units, centred and mixed
     ones: NDArray[np.int64]  # (k,) rows that are 1 in an indicator, else 0
     note: str
 
@@ -122,8 +122,6 @@ def pooled_by_kernel(
     device: Any,
 ) -> Pooled:
     """The exact kernel, and ranks among all pooled rows that enter."""
-    import torch
-
     m = len(x)
     drawn = len(units.order) < (m + len(y)) * 3 // 4  # a larger side that mostly stays out
     if drawn:
@@ -132,8 +130,7 @@ def pooled_by_kernel(
         units = units.relabelled(keep)
         m = len(x)
     both = _joined(x, y)
-    coordinates = Coordinates.fit(both, kinds)
-    points = coordinates.transform(both)
+    coordinates, points = Coordinates.placed(both, kinds)
     features = Features.choose(points, coordinates, seed)
     weighted = features.weighted(points)
     along = _projection(points)
@@ -141,15 +138,10 @@ def pooled_by_kernel(
     units = units.arranged(along, m, seed)
     bandwidths = [median * scale for scale in SCALES]
     weighted = weighted[units.order]
-    sums = unit_sums(weighted, units, bandwidths, memory_mb=memory_mb / 4, device=device)
-    own = torch.arange(units.count, device=sums.device)
-    sizes = torch.as_tensor(units.sizes, dtype=torch.float32, device=sums.device)
-    sums[:, own, own] += sizes  # a row's pair with itself
-    if units.size != 1:
-        sums /= sizes[:, None]
-        sums /= sizes
-    if not units.size:
-        sums = _without_own(sums)
+    if units.size == 1 and 16e-6 * len(weighted) ** 2 < memory_mb / 4:
+        kernel = mixed(row_kernels(weighted, bandwidths, device=device))
+    else:
+        kernel = mixed(_unit_kernels(weighted, units, bandwidths, memory_mb / 4, device))
     entered = points[units.order]
     return Pooled(
         coordinates,
@@ -157,10 +149,30 @@ def pooled_by_kernel(
         units,
         _unit_features(features, units, entered),
         units.means(weighted).astype(np.float32),
-        sums,
+        kernel,
         np.where(coordinates.indicator, entered.sum(axis=0), 0).astype(np.int64),
         units.note,
     )
+
+
+def _unit_kernels(
+    points: NDArray[np.float32],
+    units: Units,
+    bandwidths: Sequence[float],
+    memory_mb: float,
+    device: Any,
+) -> Any:
+    """(L, U, U) mean kernels between the rows of two units."""
+    import torch
+
+    sums = unit_sums(points, units, bandwidths, memory_mb=memory_mb, device=device)
+    own = torch.arange(units.count, device=sums.device)
+    sizes = torch.as_tensor(units.sizes, dtype=torch.float32, device=sums.device)
+    sums[:, own, own] += sizes  # a row's pair with itself
+    if units.size != 1:
+        sums /= sizes[:, None]
+        sums /= sizes
+    return sums if units.size else _without_own(sums)
 
 
 def pooled_by_features(
@@ -208,7 +220,7 @@ def pooled_by_features(
         units,
         np.concatenate(means),
         np.concatenate(places),
-        kernels if units.size else _without_own(kernels),
+        mixed(kernels if units.size else _without_own(kernels)),
         np.where(coordinates.indicator, np.rint(ones), 0).astype(np.int64),
         "; ".join(note for note in (approximated, units.note) if note),
     )

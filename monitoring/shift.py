@@ -124,16 +124,14 @@ def shift_test(
     evidence = Evidence(pooled, first_is_smaller=m <= n)
     drawn_by = (evidence.units.count, int(evidence.observed.sum()), seed, evidence.units.key)
     labelings = Labelings(*drawn_by)
-    observed = float(evidence(evidence.observed[None])[0])
     most = max(16, int(memory_mb * 1e6 / 4 / evidence.bytes_each))
     if str(device) == "cpu":
         most = min(most, 1_024)  # more no longer fit its caches
     if evidence.empty:
         found = Rank(1.0, 0, True)  # nothing varies: nothing can have moved
     else:
-        found = rank(
-            observed, evidence, labelings, permutations=permutations, level=level, most=most
-        )
+        seen = evidence.observed
+        found = rank(seen, evidence, labelings, permutations=permutations, level=level, most=most)
     parts: Mapping[str, float] = {}
     columns: tuple[Moved, ...] = ()
     pairs: tuple[Moved, ...] = ()
@@ -142,7 +140,7 @@ def shift_test(
         parts, columns, pairs = moved(evidence, Labelings(*drawn_by).draw(drawn), most)
     ones = int(evidence.units.first.sum())
     return ShiftResult(
-        statistic=observed,
+        statistic=found.observed,
         p_value=found.p_value,
         permutations=found.permutations,
         rows=(m, n),

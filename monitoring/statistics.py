@@ -27,6 +27,7 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
     }
 )
 _STRIP = 128  # units of a kernel that are multiplied at once
+_MANY = 96  # labelings from which it pays to cut the kernel into strips
 _FEW = 4  # coordinates up to which their sum of squares says what the largest would
 _POWER = 0.75  # of the mean: 1 is the harmonic mean, 0 the product of Fisher's method
 
@@ -55,11 +56,12 @@ class Evidence:
             return
         features, self.per_z = _standardised(pooled.means, self.small)
         centred = pooled.points - pooled.points.mean(axis=0)
-        device = pooled.kernels.device
+        device = pooled.kernel.device
         self._features = torch.as_tensor(features, device=device)
         self._points = torch.as_tensor(centred, device=device)
-        kernel = _mixed(pooled.kernels)
-        self._strips = _strips(kernel)
+        kernel = pooled.kernel
+        self._kernel = kernel
+        self._strips: list[tuple[int, int, Any]] | None = None
         self.bytes_each = 4 * (2 * self.count + 3 * features.shape[1] + 2 * centred.shape[1]) + 64
         scale = self.count / (self.small * (self.count - self.small))
         per = scale / (self.count - 1)
@@ -123,10 +125,7 @@ class Evidence:
         if self._points.shape[1] > 1:
             form = (moved * moved).sum(1).cpu().numpy().astype(np.float64)
             found["location, all"] = self._forms["location, all"].tail(form)
-        quadratic = sum(
-            ((coefficients[:, start:stop] @ strip) * coefficients[:, start:]).sum(1)
-            for start, stop, strip in self._strips
-        )
+        quadratic = self._quadratic(coefficients)
         found["mmd"] = self._forms["mmd"].tail(quadratic.cpu().numpy().astype(np.float64))
         if "squares" in self._effective:
             spread = np.abs(z[:, self._squares]).max(axis=1)
@@ -143,6 +142,17 @@ class Evidence:
                 form = (products.astype(np.float64) ** 2).sum(axis=1)
                 found["pairs, all"] = self._forms["pairs, all"].tail(form)
         return found
+
+    def _quadratic(self, coefficients: Any) -> Any:
+        """(B,) the kernel's form of (B, U) coefficients."""
+        if len(coefficients) < _MANY:
+            return ((coefficients @ self._kernel) * coefficients).sum(1)
+        if self._strips is None:
+            self._strips = _strips(self._kernel)
+        return sum(
+            ((coefficients[:, start:stop] @ strip) * coefficients[:, start:]).sum(1)
+            for start, stop, strip in self._strips
+        )
 
     def _coefficients(self, labelings: NDArray[np.int8]) -> Any:
         """(B, U): 1 / units of its own group, negative for the larger: sums are differences."""
@@ -214,16 +224,3 @@ def _strips(kernel: Any) -> list[tuple[int, int, Any]]:
         within, right = kernel[start:stop, start:stop], 2 * kernel[start:stop, stop:]
         strips.append((start, stop, torch.cat([within, right], dim=1)))
     return strips
-
-
-def _mixed(kernels: Any) -> Any:
-    """The centred kernels' sum, each divided by its Frobenius norm: (U, U) float32."""
-    import torch
-
-    total, centred = torch.zeros_like(kernels[0]), torch.empty_like(kernels[0])
-    for kernel in kernels:
-        rows = kernel.mean(1)
-        torch.sub(kernel, rows[:, None], out=centred).sub_(rows - rows.mean())
-        norm = float(torch.dot(centred.view(-1), centred.view(-1))) ** 0.5
-        total.add_(centred, alpha=1 / max(norm, 1e-12))
-    return total

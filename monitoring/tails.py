@@ -8,6 +8,7 @@ itself, and any fixed function of a labeling may be. All of them see the pooled 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,14 @@ class Quadratic:
         diagonal = np.diagonal(centred)
         mean = float(diagonal.sum(dtype=np.float64))
         second = float(np.vdot(centred, centred)) - float(np.vdot(diagonal, diagonal))
-        probes = np.random.default_rng(0).choice([-1.0, 1.0], (len(centred), 2 * _PROBES))
-        probes = probes.astype(np.float32)
+        probes: NDArray[np.float32] = _signs(len(centred))
         drawn, rest = probes[:, :_PROBES], probes[:, _PROBES:]
 
         def times(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
             return centred @ vectors - diagonal[:, None] * vectors
 
         # tr H³ by Hutch++ (Meyer et al. 2021): exact where H reaches far, sampled in the rest
-        far = np.linalg.qr(times(drawn))[0]
+        far: NDArray[np.float32] = np.linalg.qr(times(drawn))[0]
         rest = rest - far @ (far.T @ rest)
         once = times(np.concatenate([far, rest / np.float32(_PROBES**0.5)], axis=1))
         third = float(np.vdot(once, times(once)))
@@ -87,6 +87,14 @@ class Quadratic:
 
         along = self.shape + np.sqrt(self.shape) * (values - self.mean) / self.deviation
         return np.asarray(np.maximum(gammaincc(self.shape, np.maximum(along, 0.0)), _TINY))
+
+
+@lru_cache(maxsize=64)
+def _signs(count: int) -> NDArray[np.float32]:
+    """(count, 2 _PROBES) of -1 and 1."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (count, 2 * _PROBES)).astype(np.float32)
+    signs.flags.writeable = False
+    return signs
 
 
 def normal(z: NDArray[np.floating]) -> NDArray[np.float64]:

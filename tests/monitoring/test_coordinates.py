@@ -152,3 +152,23 @@ def test_the_order_of_rows_does_not_matter():
     points = Coordinates.fit(frame).transform(frame)
     shuffled = frame.iloc[order]
     assert np.array_equal(Coordinates.fit(shuffled).transform(shuffled), points[order])
+
+
+@pytest.mark.parametrize("how", ["untied", "float32", "tied", "gaps", "infinite", "two rows"])
+def test_fitting_and_placing_at_once_changes_nothing(how):
+    rows = np.random.default_rng(4).normal(size=(2 if how == "two rows" else 90, 4))
+    if how == "float32":
+        rows = rows.astype(np.float32).astype(np.float64)
+    if how == "tied":
+        rows[:, 1] = rows[:, 1].round()
+    if how == "gaps":
+        rows[5, 2] = np.nan
+    if how == "infinite":
+        rows[7, 0] = np.inf
+    fitted = Coordinates.fit(rows)
+    at_once, points = Coordinates.placed(rows)
+    assert np.array_equal(points, fitted.transform(rows))
+    assert at_once.names == fitted.names
+    assert np.array_equal(at_once.indicator, fitted.indicator)
+    new = np.random.default_rng(5).normal(size=(50, 4))
+    assert np.array_equal(at_once.transform(new), fitted.transform(new))

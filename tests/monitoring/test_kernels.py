@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from monitoring.kernels import Fourier, median_distance, unit_sums
+from monitoring.kernels import Fourier, median_distance, mixed, row_kernels, unit_sums
 from monitoring.units import of_blocks, of_rows
 
 UNITS = {
@@ -96,3 +96,19 @@ def test_cuda_sums_equal_the_cpus(kind):
         for device in ("cpu", "cuda")
     )
     assert cuda == pytest.approx(cpu, abs=1e-4)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3], ids=["apart", "nearly one point"])
+def test_mixed_kernels_are_centred_and_of_equal_norm(spread):
+    """Where all rows nearly coincide, too: the norm must not be lost in rounding."""
+    points = np.random.default_rng(0).normal(size=(60, 3), scale=spread).astype(np.float32)
+    bandwidths = [0.5, 1.0, 2.0]
+    found = mixed(row_kernels(points, bandwidths, device="cpu")).numpy()
+    squared = ((points[:, None].astype(np.float64) - points[None]) ** 2).sum(axis=-1)
+    centre = np.eye(60) - 1 / 60
+    each = [centre @ np.exp(-squared / (2 * b * b)) @ centre for b in bandwidths]
+    wanted = sum(kernel / np.linalg.norm(kernel) for kernel in each)
+    if spread == 1.0:
+        assert found == pytest.approx(wanted, abs=1e-5)
+    assert np.abs(found.sum(axis=0)).max() < 1e-3
+    assert 0.5 < np.linalg.norm(found) < 6.0

@@ -67,6 +67,23 @@ def test_the_sequential_p_value_is_the_loops(observed, most):
     assert found.stopped == (found.permutations < 499)
 
 
+@pytest.mark.parametrize("level", [None, 0.01])
+def test_a_labeling_that_was_seen_ranks_as_its_value_does(level):
+    weights = np.random.default_rng(3).normal(size=40)
+
+    def statistic(labelings):
+        return np.abs(labelings @ weights)
+
+    seen = np.r_[np.ones(15, np.int8), np.zeros(25, np.int8)]
+    given = {"permutations": 99, "level": level, "most": 50}
+    value = float(statistic(seen[None])[0])
+    by_value = rank(value, statistic, Labelings(40, 15, 1), **given)
+    by_labeling = rank(seen, statistic, Labelings(40, 15, 1), **given)
+    assert by_labeling.p_value == by_value.p_value
+    assert by_labeling.permutations == by_value.permutations
+    assert by_labeling.observed == pytest.approx(value)
+
+
 def test_the_sequential_p_value_is_valid_and_cheap_at_any_level():
     """Of a statistic whose rank is uniform: P(p <= a) <= a, and few draws in the usual case."""
     rng = np.random.default_rng(0)
