@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from tasks import artifacts
 if TYPE_CHECKING:
     from models.records import Trial
     from tasks.trials import Search
+
+log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds between two updates: a request each would cost quick trials their time
 
@@ -57,10 +60,13 @@ class Live:
         await self._update(100.0, markdown(search, self.heading, stopped))
 
     async def _update(self, progress: float, text: str) -> None:
-        await aupdate_progress_artifact(self.bar, progress=progress)
-        async with get_client() as client:
-            await client.update_artifact(self.page, ArtifactUpdate(data=text))
         self.updated = time.monotonic()
+        try:
+            await aupdate_progress_artifact(self.bar, progress=progress)
+            async with get_client() as client:
+                await client.update_artifact(self.page, ArtifactUpdate(data=text))
+        except Exception:  # a page that is not reached is no reason to end a search
+            log.warning("the page of the search was not updated", exc_info=True)
 
 
 def share(search: Search) -> float:

@@ -42,6 +42,10 @@ def serve_rows(config, frame, *, version="1", flip=False):
         store.label(labels)
 
 
+def registry_file(config, release, name):
+    return places.registry(config).fetch_file(release.version, name, places.champion_folder(config))
+
+
 @pytest.fixture
 def config(tiny_config):
     return load(tiny_config)
@@ -63,6 +67,8 @@ def test_the_first_champion_beats_the_base_rate_and_is_whole(config, champion):
     assert release is not None
     assert release.version == champion.version == "1"
     assert release.window_id == "first"
+    for name in ("trials.jsonl", "asks.jsonl", "tuning.png"):  # the search travels with the run
+        assert registry_file(config, release, name).stat().st_size > 0
 
 
 async def test_without_a_champion_watch_says_what_to_do(config):
