@@ -54,14 +54,16 @@ class Live:
     async def show(self, search: Search) -> None:
         """Update both, unless that was done just now."""
         if time.monotonic() - self.updated >= _PAUSE:
-            await self._update(share(search), markdown(search, self.heading))
+            await self._update(search)
 
     async def end(self, search: Search, stopped: str) -> None:
-        await self._update(100.0, markdown(search, self.heading, stopped))
+        await self._update(search, stopped)
 
-    async def _update(self, progress: float, text: str) -> None:
+    async def _update(self, search: Search, stopped: str = "") -> None:
         self.updated = time.monotonic()
         try:
+            progress = 100.0 if stopped else share(search)
+            text = markdown(search, self.heading, stopped)
             await aupdate_progress_artifact(self.bar, progress=progress)
             async with get_client() as client:
                 await client.update_artifact(self.page, ArtifactUpdate(data=text))

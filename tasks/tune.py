@@ -232,6 +232,16 @@ def _distribution(searcher: Searcher) -> dict[str, dict[str, Any]]:
     return tell() if tell else {}
 
 
+def _importance(searcher: Searcher) -> dict[str, float]:
+    """Shares per parameter, where the searcher has a predictor that tells."""
+    tell = getattr(searcher, "importance", None)
+    try:
+        return dict(tell()) if tell else {}
+    except Exception:  # too few trials, for instance: the picture does without
+        log.warning("the importance of the parameters is not known", exc_info=True)
+        return {}
+
+
 @task(cache_policy=NO_CACHE)
 def show(
     config: Config,
@@ -245,7 +255,6 @@ def show(
     """The trials as a table, and the picture of the search, on Prefect's page."""
     goal = config.train.goal
     artifacts.trials_table(config.name, journal.trials, stopped, () if goal.plain else goal.named)
-    importance = getattr(searcher, "importance", None)
     shown = Shown(
         space=searcher.space,
         trials=tuple(journal.trials),
@@ -253,7 +262,7 @@ def show(
         chosen=chosen,
         before=before,
         after=_distribution(searcher),
-        importance=importance() if importance else {},
+        importance=_importance(searcher),
         title=f"{config.name}: {searcher.kind}, {len(journal.trials)} trials",
         subtitle=stopped,
     )

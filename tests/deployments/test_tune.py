@@ -25,14 +25,16 @@ def command(monkeypatch):
     return run
 
 
-def artifacts(key):
+def artifact(key):
+    """The latest of that key."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
     with get_client(sync_client=True) as client:
-        return client.read_artifacts(
+        found = client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
         )
+    return max(found, key=lambda one: one.created)
 
 
 def test_a_search_by_itself_is_shown_told_and_gone_on_with(command, tiny_config, tmp_path):
@@ -48,14 +50,14 @@ def test_a_search_by_itself_is_shown_told_and_gone_on_with(command, tiny_config,
     config = load(tiny_config)
     assert not (config.folder / "retrains").exists()  # no retrain, no version
 
-    (bar,) = artifacts("tiny-tuning")
+    bar = artifact("tiny-tuning")
     assert bar.data == 100.0
-    (page,) = artifacts("tiny-tuning-live")
+    page = artifact("tiny-tuning-live")
     assert "| trials | 3 of 3, 0 failed |" in page.data
     assert "all 3 trials spent" in page.data
     assert "| seconds left |" in page.data
     assert "| expected further gain |" in page.data
-    (picture,) = artifacts("tiny-tuning-picture")
+    picture = artifact("tiny-tuning-picture")
     assert "](data:image/png;base64,iVBOR" in picture.data
 
     before = (out / "trials.jsonl").read_text(encoding="utf-8")
