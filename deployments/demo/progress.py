@@ -79,9 +79,11 @@ class Progress:
         """A line for every retrain: why, and how it ended."""
         end = f"version {retrain.version} serves" if retrain.passed else "refused"
         why = "; ".join(retrain.reasons)
+        start = "from memory" if retrain.warm else "cold"
         self.say(
             f"  retrain {retrain.number}, {axes.short_date(retrain.time)}: {retrain.rule}: {why}\n"
-            f"    -> {end} after {retrain.seconds:.1f} s of training: {retrain.verdict}"
+            f"    -> {end} after {retrain.trials} trials ({start}), {retrain.seconds:.1f} s of "
+            f"training: {retrain.verdict}"
         )
 
     def _panel(self) -> Any:

@@ -231,6 +231,7 @@ def retrain_of(config: Config, decision: Decision, day: int, number: int) -> Ret
         version=outcome.version,
         seconds=outcome.seconds,
         trials=outcome.trials,
+        warm=outcome.warm,
         gain=verdict["gain"],
         low=verdict["low"],
         high=verdict["high"],

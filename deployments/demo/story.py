@@ -48,6 +48,7 @@ class Retrain:
     version: str | None
     seconds: float  # of training: all trials and the final fit
     trials: int
+    warm: bool = False  # the search started from what earlier ones learnt
     gain: float | None = None  # log loss per row that the challenger saves, on the gate's rows
     low: float | None = None
     high: float | None = None

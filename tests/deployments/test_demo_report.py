@@ -78,6 +78,7 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
                     version=str(len(made) + 2),
                     seconds=6.4,
                     trials=6,
+                    warm=True,
                     gain=0.031 if by_day[day] else 0.003,
                     low=0.012 if by_day[day] else -0.004,
                     high=0.049 if by_day[day] else 0.011,
@@ -176,6 +177,7 @@ def test_refusals_are_told_with_their_reason(story, tmp_path):
     assert page.words.count("Refused: the old model stays.") == len(refused) == 1
     assert refused[0].verdict in page.words
     assert "3 of 4 new models passed" in page.words
+    assert page.count("from memory</small>") == len(story.retrains)
 
 
 def test_results_of_all_three_and_the_headline_are_on_the_page(story, tmp_path):
