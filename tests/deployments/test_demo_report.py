@@ -177,7 +177,7 @@ def test_refusals_are_told_with_their_reason(story, tmp_path):
     assert page.words.count("Refused: the old model stays.") == len(refused) == 1
     assert refused[0].verdict in page.words
     assert "3 of 4 new models passed" in page.words
-    assert page.count("from memory</small>") == len(story.retrains)
+    assert page.words.count("from memory") >= len(story.retrains)
 
 
 def test_results_of_all_three_and_the_headline_are_on_the_page(story, tmp_path):
