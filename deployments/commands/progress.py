@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+ASKS = "asks.jsonl"  # beside the journal; written when a trial starts
+
 
 @contextmanager
-def trials(journal: Path, budget: int, console: Console | None = None) -> Iterator[None]:
-    """Show trials done of `budget` and the best loss while the block runs; only on a terminal."""
+def trials(
+    journal: Path, budget: int, console: Console | None = None, seconds: float | None = None
+) -> Iterator[None]:
+    """Show trials done of `budget` and the best loss while the block runs; only on a terminal.
+
+    seconds: what the search may take, of which the rest is shown from its first trial on.
+    """
     console = console or Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -34,11 +42,16 @@ def trials(journal: Path, budget: int, console: Console | None = None) -> Iterat
     task = bar.add_task("reading the rows", total=budget)
 
     def follow() -> None:
+        began: float | None = None
         while not over.wait(0.3):
             done, best = tally(journal)
+            if began is None and (journal.parent / ASKS).exists():
+                began = time.monotonic()
             if done:
                 told = "no trial has succeeded" if best is None else f"best loss {best:.4f}"
                 ended = done >= budget
+                if seconds is not None and began is not None and not ended:
+                    told += f", {max(seconds - time.monotonic() + began, 0):.0f} s left"
                 bar.update(
                     task,
                     completed=done,

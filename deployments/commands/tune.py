@@ -78,7 +78,8 @@ def tune_now(config: Config, folder: Path) -> Tuned:
         from flows.tune import tune_only
         from tasks import tune
 
-        with trials(folder / tune.TRIALS, tune.budget(config)):
+        budget, seconds = tune.budget(config), config.train.seconds
+        with trials(folder / tune.TRIALS, budget, seconds=seconds):
             return run(lambda: tune_only(config, folder))
 
 

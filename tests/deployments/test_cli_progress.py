@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 from rich.console import Console
 
@@ -30,13 +31,15 @@ def test_a_terminal_sees_trials_as_they_end(tmp_path):
     journal = tmp_path / "trials.jsonl"
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    with trials(journal, 4, console):
+    with trials(journal, 4, console, seconds=90.0):
+        (tmp_path / "asks.jsonl").write_text("")
         write(journal, 0.6, 0.25)
         deadline = time.monotonic() + 10
         while "best loss 0.2500" not in screen.getvalue() and time.monotonic() < deadline:
             time.sleep(0.05)
     assert "best loss 0.2500" in screen.getvalue()
     assert "2/4" in screen.getvalue()
+    assert re.search(r"best loss 0.2500, (90|8\d) s left", screen.getvalue())
 
 
 def test_a_file_sees_nothing(tmp_path):
