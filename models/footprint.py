@@ -67,12 +67,16 @@ class _Counter(io.RawIOBase):
         self.count += size
         return size
 
+    def take(self, buffer: pickle.PickleBuffer) -> None:
+        """Count an array that stays out of the stream."""
+        self.count += buffer.raw().nbytes
+
 
 def _bytes(fitted: Fitted) -> int | None:
     """Bytes of the model's arrays and structure. Pickled to be counted: nothing is ever loaded."""
     counter = _Counter()
-    try:
-        pickle.Pickler(counter, protocol=5).dump(fitted)
+    try:  # arrays are handed out as they lie, so that large models are not copied
+        pickle.Pickler(counter, protocol=5, buffer_callback=counter.take).dump(fitted)
     except Exception:  # a user's estimator may hold what cannot be pickled
         return None
     return counter.count
