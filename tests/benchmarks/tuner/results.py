@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from models.search.controller import Controller, Settings
+from tests.benchmarks.tuner import warm
 from tests.benchmarks.tuner.problems import MARKS, Problem, Run, folder, run_one
 from tests.benchmarks.tuner.tuners import Make, released
 
+SHIPPED = Path(__file__).with_name("results")  # peers' figures, thinned
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 RECORDED = {"cmaes": "cma-es", "nsga2": "nsga-ii", "gp_flat": "gp", "smac_hpo": "smac"}
 
@@ -78,18 +81,34 @@ def thin(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.trial in STEPS]
 
 
+def known(path: Path) -> list[Row]:
+    """All there is: recorded beside the problems, kept with the source, and in `path`.
+
+    A tuner's recorded figures go where it was run here: they are of another release.
+    """
+    kept = [row for each in sorted(SHIPPED.glob("*.csv")) for row in read(each)]
+    own = [*kept, *read(path)]
+    run_here = {(row.mode, row.tuner) for row in own}
+    return [*(row for row in recorded() if (row.mode, row.tuner) not in run_here), *own]
+
+
 def missing(
-    path: Path, mode: str, tuner: str, problem: str, seeds: int, trials: int
-) -> Iterator[int]:
-    """Seeds that `path` has not yet, to so many trials and in the release installed now."""
+    path: Path, mode: str, tuner: str, problems: Sequence[Problem], *, seeds: int, trials: int
+) -> Iterator[tuple[int, Problem]]:
+    """(seed, problem) not known to so many trials; the controller's only of today's source.
+
+    Seed by seed, so that an unfinished run has every problem.
+    """
     release = released(tuner)
     there = {
-        r.seed
-        for r in read(path)
-        if (r.mode, r.tuner, r.problem, r.version) == (mode, tuner, problem, release)
-        and r.trial >= trials
+        (row.seed, row.problem)
+        for row in known(path)
+        if (row.mode, row.tuner) == (mode, tuner)
+        and row.trial >= trials
+        and (row.version == release or not tuner.startswith("controller"))
     }
-    return iter([seed for seed in range(seeds) if seed not in there])
+    for seed in range(seeds):
+        yield from ((seed, each) for each in problems if (seed, each.name) not in there)
 
 
 def fill(
@@ -103,19 +122,36 @@ def fill(
     trials: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run what is missing, seed by seed, so that an unfinished run has every problem."""
-    for seed in range(seeds):
-        for problem in problems:
-            if seed not in missing(path, mode, word, problem.name, seed + 1, trials):
-                continue
-            searcher = make(problem.space, seed, trials)
-            try:
-                run = run_one(problem, searcher, trials, seed)
-            finally:
-                getattr(searcher, "close", lambda: None)()
-            append(path, rows_of(run, mode, word, problem.name, seed))
-            last, spent = run.regrets[-1], run.cpu_ms.mean()
-            say(f"{mode} {word} {problem.name} seed {seed}: {last:.3f}, {spent:.0f} ms a trial")
+    """Run what is missing of one tuner and append it to `path`."""
+    for seed, problem in missing(path, mode, word, problems, seeds=seeds, trials=trials):
+        searcher = make(problem.space, seed, trials)
+        try:
+            run = run_one(problem, searcher, trials, seed)
+        finally:
+            getattr(searcher, "close", lambda: None)()
+        append(path, rows_of(run, mode, word, problem.name, seed))
+        last, spent = run.regrets[-1], run.cpu_ms.mean()
+        say(f"{mode} {word} {problem.name} seed {seed}: {last:.3f}, {spent:.0f} ms a trial")
+
+
+def fill_warm(
+    path: Path,
+    kind: str,
+    word: str,
+    problems: Sequence[Problem],
+    *,
+    settings: Settings,
+    seeds: int,
+    trials: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """The same for the controller after four earlier retrains of `kind`; the mode is `kind`."""
+    for seed, problem in missing(path, kind, word, problems, seeds=seeds, trials=trials):
+        memory = warm.memory(problem, kind, seed, settings)
+        searcher = Controller(problem.space, seed=seed, memory=memory, settings=settings)
+        run = run_one(problem, searcher, trials, seed)
+        append(path, rows_of(run, kind, word, problem.name, seed))
+        say(f"after {kind} {word} {problem.name} seed {seed}: {run.regrets[-1]:.3f}")
 
 
 def rows_of(run: Run, mode: str, word: str, problem: str, seed: int) -> list[Row]:

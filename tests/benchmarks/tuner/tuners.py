@@ -9,15 +9,19 @@ smac hebo                 in environments of their own: `everfit bench peers`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from models import search
 from models.records import Trial
 from models.search import RandomSearch
 from models.search.controller import Controller, Settings
@@ -27,14 +31,19 @@ from tests.benchmarks.tuner.problems import Tuner
 
 Make = Callable[[Space, int, int], Tuner]  # space, seed, trials that will be asked
 PEERS = ("tpe", "gp", "cma-es", "nsga-ii", "smac", "hebo")
+SEARCH = Path(search.__file__).parent
+CORE = (
+    "base", "controller", "memory", "policy_net", "reward", "surrogate", "kernels", "acquisition",
+    "imagination", "stopping",
+)  # fmt: skip
 WORDS = ("controller", "random", *PEERS)
 
 
 def tuner(word: str) -> Make:
     """The maker of a tuner. Raises SystemExit for a word that is none."""
-    name, _, rest = word.partition("[")
+    name = word.partition("[")[0]
     if name == "controller":
-        settings = Settings(**changes(rest.rstrip("]")))
+        settings = settings_of(word)
         return lambda space, seed, trials: Controller(space, seed=seed, settings=settings)
     if name == "random":
         return lambda space, seed, trials: RandomSearch(space, seed=seed)
@@ -43,6 +52,16 @@ def tuner(word: str) -> Make:
     if name in PEERS:
         return lambda space, seed, trials: Optuna(name, space, seed)
     raise SystemExit(f"no tuner is called {word!r}: use one of {', '.join(WORDS)}")
+
+
+def settings_of(word: str) -> Settings:
+    """Settings of 'controller[...]'. Raises SystemExit for one that there is not."""
+    wanted = changes(word.partition("[")[2].rstrip("]"))
+    there = [f.name for f in fields(Settings)]
+    unknown = sorted(set(wanted) - set(there))
+    if unknown:
+        raise SystemExit(f"the controller has the settings {', '.join(there)}, got {unknown}")
+    return Settings(**wanted)
 
 
 def changes(text: str) -> dict[str, Any]:
@@ -58,12 +77,20 @@ def changes(text: str) -> dict[str, Any]:
 def released(word: str) -> str:
     """What a tuner's figures were measured with."""
     name = word.partition("[")[0]
-    if name in ("controller", "random"):
+    if name == "controller":  # it changes between releases: its figures are of these sources
+        sources = b"".join((SEARCH / f"{part}.py").read_bytes() for part in _core())
+        return f"everfit {version('everfit')} {hashlib.sha256(sources).hexdigest()[:8]}"
+    if name == "random":
         return f"everfit {version('everfit')}"
     if name in ("smac", "hebo"):
         text = (environment.HERE / f"tuner_{name}.txt").read_text(encoding="utf-8")
         return next(line for line in text.lower().splitlines() if line.startswith(f"{name}=="))
     return f"optuna {version('optuna')}"
+
+
+def _core() -> list[str]:
+    """Modules of the search that the controller's proposals depend on."""
+    return [part for part in CORE if (SEARCH / f"{part}.py").exists()]
 
 
 class Optuna:
