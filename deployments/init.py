@@ -160,6 +160,8 @@ policy:                     # when a breach leads to a retrain
   # clear_after: 2          # after so many quiet windows a breach that was answered counts anew
   cooldown: 7d              # between two retrains; see refusal_backoff
   # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this
+  # probation: 14d          # after a promotion the champion before it is scored on the same rows,
+                            # and comes back if the new one is certainly worse; null: never
   # retrains_a_week: 2      # at most; null: no limit
   minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
   # minimum_growth: 0.1     # of labelled rows since its training, for drift alone to retrain

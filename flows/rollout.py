@@ -8,6 +8,7 @@ from datetime import datetime
 from prefect import flow
 
 from models.records import Release, Verdict
+from monitoring.records import Decision
 from tasks import claims, release
 from tasks.config import Config
 from tasks.lineage import Lineage
@@ -40,12 +41,23 @@ async def rollout(
 
 @flow(name="rollback", flow_run_name="rollback-{config.name}", validate_parameters=False)
 async def rollback(
-    config: Config, why: str, who: str | None = None, now: datetime | None = None
+    config: Config,
+    why: str,
+    who: str | None = None,
+    now: datetime | None = None,
+    decision: Decision | None = None,
 ) -> Release:
-    """Return to the previous champion, and wait until the running server answers with it."""
+    """Return to the previous champion, and wait until the running server answers with it.
+
+    With a `decision`, only the version that it is about is taken back, and only once.
+    """
     now = utc(now or now_utc())
-    decision_id = f"rollback-{now:%Y%m%dT%H%M%SZ}"
-    previous = release.roll_back(config, decision_id, why, who or claims.here(), now)
+    decision_id = decision.window_id if decision else f"rollback-{now:%Y%m%dT%H%M%SZ}"
+    expected = decision.signals.window.version if decision else None
+    again = release.undone_by(config, decision_id) is not None
+    previous = release.roll_back(config, decision_id, why, who or claims.here(), now, expected)
+    if not again:
+        release.remember(config, now)
     state = release.await_server(config, previous.version)
     release.confirm(state, previous)
     return previous

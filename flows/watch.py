@@ -1,4 +1,4 @@
-"""watch: measure -> decide -> (retrain). One scheduled check of one model."""
+"""watch: measure -> decide -> (retrain | roll back). One scheduled check of one model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime
 from prefect import flow
 
 from flows.retrain import retrain
-from monitoring.records import Decision
+from flows.rollout import rollback
+from monitoring.records import Action, Decision
 from tasks import claims, monitor
 from tasks.config import Config
 from tasks.records import utc
@@ -16,7 +17,7 @@ from tasks.rows import now_utc
 
 @flow(name="watch", flow_run_name="watch-{config.name}", validate_parameters=False)
 async def watch(config: Config, now: datetime | None = None, act: bool = True) -> Decision:
-    """Check the newest window at `now`; with `act`, a decision to retrain starts the retrain.
+    """Check the newest window at `now`; with `act`, a retrain or a roll-back that it asks for.
 
     The window is decided once: asked again, the same decision comes back and the retrain, if it
     had been interrupted, goes on. A retrain that died with its process is ended first; one that
@@ -30,6 +31,9 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     if decision is None:
         signals = monitor.measure(config, window, now)
         decision = monitor.decide(config, signals, now)
-    if decision.retrain and act and claims.free(config, now):
-        await retrain(config, decision.window_id, now, why="; ".join(decision.reasons))
+    why = "; ".join(decision.reasons)
+    if decision.action is Action.ROLLBACK and act:
+        await rollback(config, why, now=now, decision=decision)
+    elif decision.retrain and act and claims.free(config, now):
+        await retrain(config, decision.window_id, now, why=why)
     return decision

@@ -107,6 +107,16 @@ class Aliases(ABC):
         """The newest version that passed its gate and waits for promotion, if any."""
         return self._by_alias(CHALLENGER)
 
+    def previous(self) -> Release | None:
+        """The version that `rollback` would go back to; None where there is none."""
+        holder = self._holder()
+        try:
+            return self._before(
+                holder, None if holder.version is None else self._find(holder.version)
+            )
+        except RegistryFault:
+            return None
+
     # Moving
 
     def promote(

@@ -12,7 +12,16 @@ from monitoring.records import Kind, Signal, Signals
 from monitoring.rules import Rules
 
 WITNESSES = ("evidently", "mmd")  # drift counts when both of these see it in the same window
-TROUBLES = ("performance", "estimated-loss", "drift", "latency", "labels", "schema", "service")
+TROUBLES = (
+    "probation",
+    "performance",
+    "estimated-loss",
+    "drift",
+    "latency",
+    "labels",
+    "schema",
+    "service",
+)
 ALERTING = {"labels": "labels-silent", "schema": "schema", "service": "service"}  # to rule names
 DRIFTS = ("drift", "estimated-loss")  # causes whose retrain answers a drift of the inputs
 _TRACK_RECORD = "estimate_error"
@@ -24,6 +33,7 @@ def words(signals: Signals, rules: Rules) -> dict[str, bool | None]:
     drift = any_of(seen(pair, rules) for pair in witnesses(signals).values())
     estimated = any_of(s.breached for s in estimates(signals))
     return {
+        "probation": any_of(s.breached for s in bearing(signals, "probation", rules)),
         "performance": any_of(s.breached for s in bearing(signals, "performance", rules)),
         "estimated-loss": all_of((drift, estimated)),
         "drift": drift,

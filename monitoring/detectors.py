@@ -184,6 +184,27 @@ def recency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
     )
 
 
+def probation(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
+    """A new champion against the one before it."""
+    from monitoring.probation import NAME, probation_signal
+
+    given = evidence.probation
+    if given is None:
+        return ()
+    return guarded(
+        NAME,
+        Kind.PROBATION,
+        lambda: probation_signal(
+            given,
+            tuple(settings.classes),
+            proof=evidence.proof,
+            minimum_labels=settings.minimum_labels,
+            seed=settings.seed,
+            block=settings.performance_block,
+        ),
+    )
+
+
 def latency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
     from monitoring.latency import latency_signals
 

@@ -17,6 +17,7 @@ from monitoring.rules import Rules, Threshold
 if TYPE_CHECKING:
     import pandas as pd
 
+    from monitoring.probation import Probation
     from monitoring.slices import SliceThreshold
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Evidence:
     # by window: what was estimated of it, and what its labels said when they had come
     proxies: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # losses per row of a
     # small model of older rows and of one of newer rows, on the same rows after both
+    probation: Probation | None = None  # of a champion that was promoted lately
 
 
 @dataclass(frozen=True, slots=True)

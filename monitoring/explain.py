@@ -15,6 +15,7 @@ from monitoring.wording import moment
 WORDS = {True: "breached", False: "fine", None: "silent"}
 _KINDS = {  # in the order of a person's questions
     Kind.PERFORMANCE: "performance, from labels that have come",
+    Kind.PROBATION: "the new champion against the one before it",
     Kind.ESTIMATE: "performance, estimated without labels",
     Kind.DRIFT: "drift of the inputs",
     Kind.PREDICTIONS: "drift of the answers",
@@ -139,14 +140,25 @@ def _rows(signal: Signal) -> str:
 def _outcome(told: Told) -> Iterator[Line]:
     outcome = told.outcome
     if outcome is None:
-        if told.decision.retrain:
-            yield Line(("nothing yet: no retrain of this window has ended",), "silent")
+        nothing = {
+            Action.RETRAIN: "nothing yet: no retrain of this window has ended",
+            Action.ROLLBACK: "nothing yet: this decision has rolled nothing back",
+            Action.RETUNE: "nothing, and nothing will come of itself: a person must act",
+        }.get(told.decision.action)
+        if nothing:
+            yield Line((nothing,), "silent")
+        return
+    if "restored" in outcome:
+        yield Line(("rolled back", f"version {outcome['rolled_back']}"), "breached")
+        yield Line(("champion again", f"version {outcome['restored']}"), "fine")
         return
     passed = bool(outcome["passed"])
     yield Line(("version", str(outcome["version"]), ""))
     yield Line(("verdict", "passed" if passed else "refused"), "fine" if passed else "silent")
     yield Line(("because", str(outcome["reason"])))
-    yield Line(("cost", f"{outcome['trials']} trials, {outcome['seconds']:.1f} s of training"))
+    memory = ", started from memory" if outcome.get("warm") else ""
+    trials = f"{outcome['trials']} trials"
+    yield Line(("cost", f"{trials}, {outcome['seconds']:.1f} s of training{memory}"))
 
 
 def _places(decision: Decision) -> Iterator[Line]:

@@ -26,6 +26,8 @@ def hold(
     cause: str, signals: Signals, state: PolicyState, now: datetime, rules: Rules
 ) -> Hold | None:
     """Why a confirmed cause may not act now; None when it may."""
+    if cause == "probation":
+        return _unlike_rows(signals, rules)
     return (
         _data_fault(cause, signals, rules)
         or _mended_fault(cause, signals, state, rules)
@@ -33,6 +35,19 @@ def hold(
         or _cool_down(state, now, rules)
         or _week(state, now, rules)
         or _rows(cause, signals, state, rules)
+    )
+
+
+def _unlike_rows(signals: Signals, rules: Rules) -> Hold | None:
+    """Broken rows make any model look worse, unless the one before is held to the same rows."""
+    faults = [s for s in causes.bearing(signals, "schema", rules) if s.breached]
+    worse = [s for s in causes.bearing(signals, "probation", rules) if s.breached]
+    if not faults or all(s.detail.get("paired") for s in worse):
+        return None
+    return Hold(
+        "schema",
+        f"that may be a data fault, and the two models saw other rows: {say(faults[0])}",
+        f"the data fault must be mended ({faults[0].name})",
     )
 
 

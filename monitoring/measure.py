@@ -42,6 +42,7 @@ def measure(window: Window, evidence: Evidence, settings: Settings, now: datetim
     items += detectors.slices(evidence, settings)
     items += detectors.estimates(evidence, settings)
     items += detectors.recency(evidence, settings)
+    items += detectors.probation(evidence, settings)
     items += detectors.latency(evidence, settings)
     items += detectors.service(window, evidence, settings)
     items += detectors.labels(window, evidence, settings, now)

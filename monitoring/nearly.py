@@ -30,7 +30,7 @@ def near_misses(
 
 
 def _unconfirmed(state: PolicyState, rules: Rules) -> Iterator[Near]:
-    for trouble in ("performance", "estimated-loss", "drift", "latency"):
+    for trouble in ("probation", "performance", "estimated-loss", "drift", "latency"):
         found = count(state, trouble, rules)
         needed = (
             rules.confirmations_estimated if trouble == "estimated-loss" else rules.confirmations

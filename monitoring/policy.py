@@ -22,6 +22,8 @@ How a breach becomes an action:
   rows add up. After a refusal the latch ends with the back-off, unless the performance is certainly
   fine: a shift that does no harm is tried once. A performance breach is realised harm and may fire
   again after every cool-down.
+- Probation. A new champion whose realised loss is certainly above that of the one before it, on
+  the same rows, is rolled back, whatever the cool-down; that counts as a refusal.
 - A data fault (`schema`) is no new world: a person is told, and drift waits until it is mended, and
   for as long as only windows that still hold the broken rows see it.
 - Under `performance-first`, drift waits too while the performance is certainly fine.
@@ -39,6 +41,8 @@ from monitoring.policy_state import (
     PolicyState,
     Seen,
     after_retrain,
+    after_rollback,
+    confirmed_before,
     count,
     known_before,
     observe,
@@ -48,17 +52,25 @@ from monitoring.records import Action, Decision, Kind, Near, Signal, Signals
 from monitoring.rules import Rules
 from monitoring.wording import say, span
 
+NOBODY_RETUNES = (
+    "nothing retunes by itself: give train.limits or train.weights a latency, for instance "
+    "{latency_p95_ms: 20}, and run `everfit retrain`; or give the server more room"
+)
+
 __all__ = [
+    "NOBODY_RETUNES",
     "TROUBLES",
     "WITNESSES",
     "PolicyState",
     "Seen",
     "after_retrain",
+    "after_rollback",
     "decide",
     "observe",
     "quiet_until",
 ]
 
+_SPEAKING = (Kind.DRIFT, Kind.PERFORMANCE, Kind.PROBATION)  # a window without any says nothing
 _Ruling = tuple[Action, str, tuple[str, ...]]
 
 
@@ -66,11 +78,12 @@ def decide(signals: Signals, state: PolicyState, now: datetime, rules: Rules) ->
     """What to do about this window; `state` already includes it (`observe`).
 
     The first of these that applies decides, and what was held back is named in the reasons:
-    too little data; performance, drift with an estimated loss, drift and age retrain; latency
-    retunes; silent labels, data faults and a failing service alert; anything seen but not acted
-    upon is watched. A person is told of the `alerts` whatever the action is.
+    too little data; a champion that is worse than the one before it is rolled back; performance,
+    drift with an estimated loss, drift and age retrain; latency retunes; silent labels, data faults
+    and a failing service alert; anything seen but not acted upon is watched. A person is told of
+    the `alerts` whatever the action is, and of a latency that nothing but a person answers.
     """
-    spoken = [s for s in signals.items if s.kind in (Kind.DRIFT, Kind.PERFORMANCE)]
+    spoken = [s for s in signals.items if s.kind in _SPEAKING]
     mute = all(s.breached is None for s in spoken)
     due = [] if mute else _due(signals, state, now, rules)
     held: list[tuple[_Ruling, Hold]] = []
@@ -87,6 +100,12 @@ def decide(signals: Signals, state: PolicyState, now: datetime, rules: Rules) ->
         for sentence in (f"would {action} for {cause}, but {why.sentence}", *reasons)
     ]
     alerts, standing = _alerts(signals, state, rules)
+    if acting and acting[0] is Action.RETUNE:
+        told.insert(0, NOBODY_RETUNES)
+        if not confirmed_before(state, "latency", rules):
+            alerts = [
+                ("latency", sentence) for sentence in (*acting[2][:-1], NOBODY_RETUNES)
+            ] + alerts
     rest = (*told, *_watched(signals, state, rules))
     action, rule, reasons = acting or _otherwise(held, alerts, standing, rest, mute)
     silent = tuple(say(s) for s in signals.items if _worth_telling(s))
@@ -153,6 +172,7 @@ def _due(signals: Signals, state: PolicyState, now: datetime, rules: Rules) -> l
         return [(action, cause, (*beyond, _confirmed(cause, found, needed, state, rules)))]
 
     return [
+        *confirmed("probation", Action.ROLLBACK),
         *confirmed("performance", Action.RETRAIN),
         *confirmed("estimated-loss", Action.RETRAIN, rules.confirmations_estimated),
         *confirmed("drift", Action.RETRAIN),
@@ -205,7 +225,7 @@ def _watched(signals: Signals, state: PolicyState, rules: Rules) -> list[str]:
             reasons.append(_confirmed("drift", found, rules.confirmations, state, rules))
         else:
             reasons.append(_not_joined(signals, rules))
-    for trouble in ("performance", "latency"):
+    for trouble in ("probation", "performance", "latency"):
         beyond = [s for s in causes.bearing(signals, trouble, rules) if s.breached]
         if beyond:
             found = count(state, trouble, rules)

@@ -116,12 +116,28 @@ def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyStat
     )
 
 
+def after_rollback(state: PolicyState, now: datetime) -> PolicyState:
+    """The state once the champion was taken back: the retrain that made it has not helped.
+
+    It counts as a refusal, so that what asked for that retrain asks again only after the back-off.
+    """
+    undone = after_retrain(state, False, now)
+    return replace(
+        undone, champion_since=now, version=None, last_attempt=now, attempts=state.attempts
+    )
+
+
 def count(state: PolicyState, trouble: str, rules: Rules) -> int:
     """In how many of the last `memory` windows the trouble showed; 0 when this one is quiet."""
     recent = state.seen[-rules.memory :]
     if not recent or recent[-1].breached.get(trouble) is not True:
         return 0
     return sum(s.breached.get(trouble) is True for s in recent)
+
+
+def confirmed_before(state: PolicyState, trouble: str, rules: Rules) -> bool:
+    """Whether the trouble was confirmed already at the window before the newest one."""
+    return count(replace(state, seen=state.seen[:-1]), trouble, rules) >= rules.confirmations
 
 
 def known_before(state: PolicyState, trouble: str) -> bool:

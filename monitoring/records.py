@@ -86,6 +86,7 @@ class Kind(StrEnum):
     SCHEMA = "schema"
     PREDICTIONS = "predictions"
     SERVICE = "service"
+    PROBATION = "probation"  # of a new champion, against the one before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Action(StrEnum):
     KEEP = "keep"
     RETRAIN = "retrain"
     RETUNE = "retune"  # a faster model is wanted; a retrain for accuracy would not bring it
-    ROLLBACK = "roll back"
+    ROLLBACK = "roll back"  # the champion is worse than the one before it
     ALERT = "alert"
 
 

@@ -85,6 +85,8 @@ class Rules:
     # again after so much growth, since the champion has seen only the beginning of it; None: never
     maximum_age: timedelta | None = timedelta(days=60)
     refusal_backoff: float = 2.0  # each refusal by the gate multiplies the cool-down by this
+    probation: timedelta | None = timedelta(days=14)  # after a promotion: for so long the previous
+    # champion is scored on the same rows, and comes back if the new one is certainly worse
     label_silence: timedelta | None = timedelta(days=7)  # no label at all for so long: alert
     missing_flood: float = 0.1  # so many more missing values in a column are a data fault
     faults_hold_drift: bool = True  # a data fault alerts, and drift waits until it is mended
@@ -112,6 +114,10 @@ class Rules:
             "minimum_growth_harm": ("is not negative", self.minimum_growth_harm >= 0),
             "relearn_growth": ("is positive or null", learn is None or learn > 0),
             "refusal_backoff": ("is at least 1", self.refusal_backoff >= 1),
+            "probation": (
+                "is longer than nothing, or null",
+                self.probation is None or self.probation > timedelta(0),
+            ),
         }
         wrong = [
             f"{name} {rule}, got {getattr(self, name)}"

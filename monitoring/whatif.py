@@ -15,7 +15,7 @@ from typing import Any
 
 from monitoring.causes import words
 from monitoring.policy import decide
-from monitoring.policy_state import PolicyState, after_retrain, observe
+from monitoring.policy_state import PolicyState, after_retrain, after_rollback, observe
 from monitoring.records import Action, Decision, Kind, Signal, Signals
 from monitoring.rules import Rules
 
@@ -23,6 +23,7 @@ ASSUMED = (
     "signals are those measured on the champion that served, whatever would have served instead",
     "a retrain that was never made passes, and gives the newest version trained by then, refused "
     "ones too; where there is no newer one, the same model stays",
+    "a new champion is on probation against the one before it only where it was so when recorded",
     "drift tests keep the level at which they were made, unless the rules fix drift_p_value",
 )
 
@@ -82,6 +83,7 @@ def replay(
     serving = decisions[0].signals.window.version
     first = next((v.made for v in known if v.version == serving), decisions[0].signals.window.start)
     state = after_retrain(PolicyState(), True, first)
+    before: list[str] = []  # earlier champions that could come back, the newest last
     steps = []
     for was in decisions:
         signals = rejudged(was.signals, rules, serving)
@@ -93,12 +95,23 @@ def replay(
             passed = True if outcome is None else bool(outcome["passed"])
             state = after_retrain(state, passed, was.time)
             if passed:
+                before.append(serving)
                 serving = str(outcome["version"]) if outcome else _newest(known, serving, was.time)
+        elif said.action is Action.ROLLBACK:
+            back = _restored(signals)
+            serving = before.pop() if before else back or serving
+            state = after_rollback(state, was.time)
         steps.append(
             Step(was.window_id, was.time, said.action, said.rule, serving, passed,
                  _drift(signals, rules))
         )  # fmt: skip
     return steps
+
+
+def _restored(signals: Signals) -> str | None:
+    """The version that a probation was held against."""
+    named = (s.detail.get("previous") for s in signals.of(Kind.PROBATION))
+    return next((str(version) for version in named if version is not None), None)
 
 
 def _newest(known: Sequence[Trained], serving: str, now: datetime) -> str:
@@ -117,8 +130,22 @@ def _rules_of(decision: Decision) -> Rules:
 
 def rejudged(signals: Signals, rules: Rules, version: str) -> Signals:
     """The signals as `rules` judge them, about the champion `version`."""
-    items = tuple(_rejudge(s, rules) for s in signals.items)
+    another = signals.window.version != version
+    items = tuple(
+        _rejudge(s, rules)
+        for s in signals.items
+        if s.kind is not Kind.PROBATION or not (another or _ended(s, signals, rules))
+    )
     return replace(signals, items=items, window=replace(signals.window, version=version))
+
+
+def _ended(signal: Signal, signals: Signals, rules: Rules) -> bool:
+    """Whether a recorded probation would have been over, or none at all, under `rules`."""
+    since, through = (signal.detail.get(key) for key in ("since", "through"))
+    if rules.probation is None or since is None:
+        return True
+    last = signals.window.end if through is None else datetime.fromisoformat(through)
+    return last - datetime.fromisoformat(since) > rules.probation
 
 
 def _rejudge(signal: Signal, rules: Rules) -> Signal:
@@ -154,6 +181,7 @@ def counted(steps: Iterable[Step]) -> dict[str, Any]:
         "retrains_by_rule": dict(Counter(s.rule for s in retrains).most_common()),
         "refused": sum(s.passed is False for s in retrains),
         "retunes": of[Action.RETUNE],
+        "rollbacks": of[Action.ROLLBACK],
         "alerts": of[Action.ALERT],
         "drift_alarms": sum(s.drift for s in steps),  # windows in which both witnesses see drift
         "watched": sum(s.rule in ("watched", "harmless") for s in keeping),

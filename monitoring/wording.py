@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from monitoring.records import Kind, Signal
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60}  # the seconds of each
-_TELLING = (Kind.SCHEMA, Kind.PREDICTIONS)  # their reason names the columns and the figures
+# their reason names the columns and the figures
+_TELLING = (Kind.SCHEMA, Kind.PREDICTIONS, Kind.PROBATION)
 
 
 def say(signal: Signal) -> str:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from models.search.pareto import Pick
 
 
+_LENGTHS = ("cooldown", "maximum_age", "label_silence", "probation")  # of time, in the rules
+
+
 class ConfigFault(Exception):
     """A config that cannot be used: every fault with its path and its remedy."""
 
@@ -208,7 +211,7 @@ class Config(Section):
     data: Data
     train: Train
     monitor: Monitor = Monitor()
-    policy: Annotated[Rules, durations("cooldown", "maximum_age", "label_silence")] = Rules()
+    policy: Annotated[Rules, durations(*_LENGTHS)] = Rules()
     gate: Annotated[GateRule, durations("block")] = GateRule()
     serving: Serving = Serving()
     schedule: Schedule = Schedule()
@@ -312,7 +315,7 @@ def load(path: str | Path, **overrides: Any) -> Config:
 class _Policy(Section):
     """Nothing but the rules."""
 
-    policy: Annotated[Rules, durations("cooldown", "maximum_age", "label_silence")] = Rules()
+    policy: Annotated[Rules, durations(*_LENGTHS)] = Rules()
 
 
 def load_rules(path: str | Path, base: Rules) -> Rules:

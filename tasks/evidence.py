@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tasks import lineage, places, recency
+from tasks.probation import probation
 
 if TYPE_CHECKING:
     from models.records import Release
@@ -158,6 +159,7 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
             proxies=recency.losses(config, store, reference, learnt_to, now)
             if config.monitor.recency
             else None,
+            probation=probation(config, store, champion, made, now),
         )
 
 

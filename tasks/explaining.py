@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks import lineage, places
+from tasks import lineage, places, release
 
 if TYPE_CHECKING:
     from monitoring.explain import Told
@@ -23,10 +23,13 @@ def told(config: Config, window: str | None = None, trace: dict[str, Any] | None
 
 
 def outcome_of(config: Config, window_id: str) -> dict[str, Any] | None:
-    """How the retrain of a window ended; None where none has."""
+    """How the retrain or the roll-back of a window ended; None where none has."""
     with places.claims(config) as book:
         found = book.get(window_id)
-    return found.result if found else None
+    if found and found.result:
+        return dict(found.result)
+    undone = release.undone_by(config, window_id)
+    return None if undone is None else {"rolled_back": undone[0], "restored": undone[1]}
 
 
 def traced(config: Config, prediction: str) -> tuple[Told | None, dict[str, Any]]:
@@ -38,15 +41,15 @@ def traced(config: Config, prediction: str) -> tuple[Told | None, dict[str, Any]
 
     with places.telemetry(config) as store:
         answer = lookup.prediction(store, prediction)
-    release = places.registry(config).version(answer["version"])
-    made = lineage.read(config, release)
+    version = places.registry(config).version(answer["version"])
+    made = lineage.read(config, version)
     with places.telemetry(config) as store:
         decided = store.decision(made.window_id) is not None
     trace: dict[str, Any] = {
         "prediction": answer,
         "classes": list(config.data.classes),
         "version": {
-            "version": release.version,
+            "version": version.version,
             "made": made.made,
             "rows": made.rows,
             "trained_through": made.trained_through,

@@ -55,9 +55,36 @@ def await_server(config: Config, version: str, patience: float = PATIENCE) -> Se
 
 
 @task(cache_policy=NO_CACHE)
-def roll_back(config: Config, decision_id: str, why: str, who: str, now: datetime) -> Release:
-    """Back to the champion before this one."""
-    return places.registry(config).rollback(decision_id=decision_id, who=who, why=why, now=now)
+def roll_back(
+    config: Config,
+    decision_id: str,
+    why: str,
+    who: str,
+    now: datetime,
+    expected: str | None = None,
+) -> Release:
+    """Back to the champion before this one, which must be `expected` where one is given."""
+    return places.registry(config).rollback(
+        decision_id=decision_id, who=who, why=why, now=now, expected=expected
+    )
+
+
+def undone_by(config: Config, decision_id: str) -> tuple[str, str] | None:
+    """Which version a roll-back has taken away, and which it has brought back."""
+    for release in reversed(places.registry(config).versions()):
+        if release.tags.get("restored_decision_id") == decision_id:
+            return release.tags.get("restored_from", ""), release.version
+    return None
+
+
+@task(cache_policy=NO_CACHE)
+def remember(config: Config, now: datetime) -> None:
+    """Tell the policy that the last promotion was taken back: it backs off as after a refusal."""
+    from monitoring.policy import PolicyState, after_rollback
+
+    with places.telemetry(config) as store:
+        state = PolicyState.from_dict(store.state(config.name) or {})
+        store.save_state(config.name, after_rollback(state, now).to_dict())
 
 
 class NotServed(Exception):

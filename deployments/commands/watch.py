@@ -40,7 +40,7 @@ def command(
     runs: Path | None,
     port: int | None,
 ) -> None:
-    """Measure the newest window, decide, and retrain if the decision says so."""
+    """Measure the newest window, decide, and retrain or roll back if the decision says so."""
     at = moment(now)
     if schedule and at is not None:
         raise click.UsageError("--schedule checks as of each time it runs: leave out --now")
@@ -75,9 +75,16 @@ def lines(
             for reason in decision.reasons  # told already
         )
     ]
-    if outcome is not None:
+    if outcome is not None and "restored" in outcome:
+        text.append(
+            f"  rolled back: version {outcome['restored']} is the champion again, "
+            f"{outcome['rolled_back']} is not"
+        )
+    elif outcome is not None:
         verdict = "is the champion" if outcome["passed"] else "was refused"
         text.append(f"  retrained: version {outcome['version']} {verdict}: {outcome['reason']}")
     elif decision.retrain:
         text.append("  not retrained yet: `everfit watch` without --no-act does")
+    elif decision.action.value == "roll back":
+        text.append("  not rolled back yet: `everfit watch` without --no-act does")
     return [*text, f"  more: everfit explain {config}"]

@@ -59,6 +59,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     for key, name in (
         ("refused", "  refused by the gate"),
         ("retunes", "retunes for latency"),
+        ("rollbacks", "roll-backs"),
         ("alerts", "alerts to a person"),
         ("drift_alarms", "windows in which drift counts"),
         ("watched", "watched"),

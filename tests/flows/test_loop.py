@@ -147,7 +147,8 @@ def _explained(config, decision):
     from tasks import explaining, whatif
 
     spoke = {s.kind for s in decision.signals.items if s.breached is not None}
-    assert spoke == set(Kind) - {Kind.SERVICE}  # no server counted requests
+    # no server counted requests, and the first champion is on no probation
+    assert spoke == set(Kind) - {Kind.SERVICE, Kind.PROBATION}
     assert not [s for s in decision.signals.items if s.reason.startswith("it failed")]
     told = explaining.told(config, decision.window_id)
     assert told.decision == decision

@@ -172,7 +172,9 @@ def test_what_was_rolled_back_is_never_gone_back_to(store: Memory) -> None:
     with pytest.raises(RegistryFault, match="rolled_back_at"):
         promote(store, two, one)
     promote(store, three, one)
+    assert store.previous() == store.version(one)
     assert rollback(store, "second").version == one
+    assert store.previous() is None
     with pytest.raises(RegistryFault, match=r"version 1 of flights has none: retrain"):
         rollback(store, "third")
     assert store.champion() == store.version(one)

@@ -1,0 +1,76 @@
+"""The champion's rows since its promotion, with what the one before it says of the same rows."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tasks import places
+
+if TYPE_CHECKING:
+    from models.records import Release
+    from monitoring.probation import Loss, Probation
+    from monitoring.telemetry import TelemetryStore
+    from tasks.config import Config
+    from tasks.lineage import Lineage
+
+log = logging.getLogger(__name__)
+
+MOST = 20_000  # rows that are compared, the newest
+
+
+def probation(
+    config: Config, store: TelemetryStore, champion: Release, made: Lineage, now: datetime
+) -> Probation | None:
+    """None unless `champion` was promoted lately, over one that could come back.
+
+    Of rows asked within `policy.probation` of the promotion, those whose label is due; so the
+    probation ends `data.label_delay` later. A version that a roll-back has brought back is on none:
+    one promotion is taken back once.
+    """
+    from monitoring.probation import Probation
+
+    length, promoted = config.policy.probation, champion.tags.get("promoted_at")
+    if length is None or not promoted or champion.tags.get("restored_at", "") >= promoted:
+        return None
+    since, delay = datetime.fromisoformat(promoted), config.data.label_delay
+    if not since <= now <= since + length + delay:
+        return None
+    previous = places.registry(config).previous()
+    if previous is None:
+        return None
+    through = max(since, min(since + length, now - delay))
+    rows = store.rows(
+        since,
+        through,
+        champion.version,
+        labelled_only=True,
+        limit=MOST,
+        as_of=now,
+    )
+    loss: Loss = "error" if config.train.objective == "error" else "log_loss"
+    gate = made.verdict.champion.get(loss) if made.opponent == previous.version else None
+    fault = ""
+    if len(rows):
+        try:
+            rows = rows.assign(proba_previous=_answers(config, previous.version, rows))
+        except Exception as raised:  # it is judged by its figure at the gate then
+            log.exception("%s: version %s could not be scored", config.name, previous.version)
+            fault = f"it could not be scored: {type(raised).__name__}: {raised}"[:200]
+    return Probation(since, previous.version, rows, loss, gate, fault, through)
+
+
+def _answers(config: Config, version: str, rows: pd.DataFrame) -> pd.Series[Any]:
+    from models.bundle import Predictor
+
+    bundle = places.registry(config).download(version, config.folder / "serving")
+    columns = {
+        name: rows[name].to_numpy() if name in rows else np.full(len(rows), np.nan)
+        for name in config.data.columns
+    }
+    answers = Predictor.load(bundle).predict_proba(columns)
+    return pd.Series([row.tolist() for row in answers], index=rows.index)
