@@ -25,14 +25,7 @@ RESULTS = Path("runs/bench/tuner.csv")
 
 
 def _words(_: Any, __: Any, value: str) -> tuple[str, ...]:
-    """Comma-separated words; a comma between brackets belongs to its word."""
-    parts: list[str] = []
-    for part in value.split(","):
-        if parts and parts[-1].count("[") > parts[-1].count("]"):
-            parts[-1] += f",{part}"
-        else:
-            parts.append(part.strip())
-    return tuple(part for part in parts if part)
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _shared(problems: str, peers: str, trials: int) -> Callable[[Any], Any]:
@@ -41,7 +34,7 @@ def _shared(problems: str, peers: str, trials: int) -> Callable[[Any], Any]:
         click.option("--problems", default=problems, show_default=True, callback=_words,
                      help="test, dev, fresh, or parts of names; by comma."),
         click.option("--peers", default=peers, show_default=True, callback=_words,
-                     help=f"By comma, of {', '.join(WORDS)}, controller[steps=0]."),
+                     help=f"By comma, of {', '.join(WORDS)}, controller:steps=0."),
         click.option("--seeds", default=10, show_default=True, type=click.IntRange(1)),
         click.option("--trials", default=trials, show_default=True, type=click.IntRange(1)),
         click.option("--results", "store", default=RESULTS, show_default=True,
@@ -77,9 +70,9 @@ def cold(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any) -> N
 
 
 @command.command(cls=Command)
-@_shared("dev", "controller,controller[explore=0],random", 50)
+@_shared("dev", "controller,controller:explore=0,random", 50)
 def ablation(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any) -> None:
-    """The controller with parts of it off, named by --peers 'controller[SETTING=VALUE]'."""
+    """The controller with parts of it off, named by --peers controller:SETTING=VALUE."""
     _run([problem(name) for name in names(problems)], peers, **options)
 
 

@@ -172,8 +172,8 @@ def test_tuners_set_active_parameters_only(toy, word):
 
 def test_settings_by_word_and_what_is_none():
     name = fields(Settings)[0].name
-    assert getattr(tuners.settings_of(f"controller[{name}=3]"), name) == 3
+    assert getattr(tuners.settings_of(f"controller:{name}=3"), name) == 3
     with pytest.raises(SystemExit, match="got \\['speed'\\]"):
-        tuners.tuner("controller[speed=1]")
+        tuners.tuner("controller:speed=1")
     with pytest.raises(SystemExit, match="no tuner is called 'grit'"):
         tuners.tuner("grit")

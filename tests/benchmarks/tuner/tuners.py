@@ -1,7 +1,7 @@
 """Every tuner that the benchmark knows, by one word.
 
 controller                everfit's, as it ships
-controller[steps=0,...]   the same with some of its `Settings` changed: what each part brings
+controller:steps=0:...    the same with some of its `Settings` changed: what each part brings
 random                    everfit's uniform draws
 tpe gp cma-es nsga-ii     Optuna's samplers as they come, in this environment
 smac hebo                 in environments of their own: `everfit bench peers`
@@ -41,7 +41,7 @@ WORDS = ("controller", "random", *PEERS)
 
 def tuner(word: str) -> Make:
     """The maker of a tuner. Raises SystemExit for a word that is none."""
-    name = word.partition("[")[0]
+    name = word.partition(":")[0]
     if name == "controller":
         settings = settings_of(word)
         return lambda space, seed, trials: Controller(space, seed=seed, settings=settings)
@@ -55,8 +55,8 @@ def tuner(word: str) -> Make:
 
 
 def settings_of(word: str) -> Settings:
-    """Settings of 'controller[...]'. Raises SystemExit for one that there is not."""
-    wanted = changes(word.partition("[")[2].rstrip("]"))
+    """Settings of 'controller:...'. Raises SystemExit for one that there is not."""
+    wanted = changes(word.partition(":")[2])
     there = [f.name for f in fields(Settings)]
     unknown = sorted(set(wanted) - set(there))
     if unknown:
@@ -65,18 +65,18 @@ def settings_of(word: str) -> Settings:
 
 
 def changes(text: str) -> dict[str, Any]:
-    """Settings out of 'steps=0,explore=0.2'.
+    """Settings out of 'steps=0:explore=0.2'.
 
-    >>> changes("steps=0,explore=0.2")
+    >>> changes("steps=0:explore=0.2")
     {'steps': 0, 'explore': 0.2}
     """
-    pairs = [part.partition("=") for part in text.split(",") if part]
+    pairs = [part.partition("=") for part in text.split(":") if part]
     return {name.strip(): json.loads(value) for name, _, value in pairs}
 
 
 def released(word: str) -> str:
     """What a tuner's figures were measured with."""
-    name = word.partition("[")[0]
+    name = word.partition(":")[0]
     if name == "controller":  # it changes between releases: its figures are of these sources
         sources = b"".join((SEARCH / f"{part}.py").read_bytes() for part in _core())
         return f"everfit {version('everfit')} {hashlib.sha256(sources).hexdigest()[:8]}"
