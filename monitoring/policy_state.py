@@ -101,7 +101,10 @@ def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -
 
 
 def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyState:
-    """The state once a retrain has ended: a new champion serves (`passed`), or the gate refused."""
+    """The state once a retrain has ended: a new champion serves (`passed`), or the gate refused.
+
+    The first champion is no retrain: the budget of retrains a week is not spent on it.
+    """
     showing = state.seen[-1].breached if state.seen else {}
     return PolicyState(
         champion_since=now if passed else state.champion_since,
@@ -110,7 +113,11 @@ def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyStat
         version=None if passed else state.version,
         seen=(),
         latched=tuple(t for t in TROUBLES if showing.get(t) or t in state.latched),
-        attempts=(*(t for t in state.attempts if t > now - _WEEK), now),
+        attempts=tuple(
+            t
+            for t in (*state.attempts, now)
+            if t > now - _WEEK and state.champion_since is not None
+        ),
         last_fault=state.last_fault,
         spent=state.spent,
     )

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from monitoring.reports import kit
 _log = logging.getLogger(__name__)
 
 _SPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "everfit")
+MOST_RUNS = 500  # of one model: a run is some 100 kB, and the page reads all of them
 _PROJECT, _RUNS = "metadata.json", "snapshots"  # by their names in Evidently's local workspace
 
 
@@ -33,7 +34,8 @@ class WorkspaceRun:
     """Where a report is kept: `workspace` is a folder, `project` the model's name.
 
     `at` is the time that the run has on the page, in UTC: the end of the window. `decision` is the
-    action decided on the window, '' where none was.
+    action decided on the window, '' where none was. Of a model's runs the `most` that were written
+    last are kept; None: all.
     """
 
     workspace: Path
@@ -41,6 +43,7 @@ class WorkspaceRun:
     window: str
     at: datetime
     decision: str = ""
+    most: int | None = MOST_RUNS
 
     @property
     def project_id(self) -> uuid.UUID:
@@ -85,6 +88,7 @@ def keep(run: WorkspaceRun, draw: Callable[[], Any]) -> dict[str, str]:
             run.workspace.mkdir(parents=True, exist_ok=True)
             _open_project(run)
             _write(run, draw())
+            _prune(run)
     except Exception as error:  # the drawing as well as the disk may fail
         _log.exception("the report on window %s was not kept in the workspace", run.window)
         return {"workspace_fault": f"{type(error).__name__}: {error}"}
@@ -127,6 +131,20 @@ def _write(run: WorkspaceRun, snapshot: Any) -> None:
             written = folder / str(run.project_id) / _RUNS / run.path.name
             run.path.parent.mkdir(parents=True, exist_ok=True)
             written.replace(run.path)
+
+
+def _prune(run: WorkspaceRun) -> None:
+    """Drop the runs beyond `run.most`, those written first; another process may do so too."""
+    if run.most is None:
+        return
+    written: list[tuple[int, Path]] = []
+    for path in run.path.parent.glob("*.json"):
+        with suppress(FileNotFoundError):
+            written.append((path.stat().st_mtime_ns, path))
+    written.sort()
+    for _, path in written[: max(0, len(written) - max(run.most, 1))]:
+        if path != run.path:
+            path.unlink(missing_ok=True)
 
 
 def _dashboard() -> Any:

@@ -50,6 +50,23 @@ def opened(workspace: Path):
         return Workspace(str(workspace))
 
 
+def test_only_the_newest_runs_are_kept(workspace):
+    places = [run(workspace, f"w{i}", most=2) for i in range(4)]
+    other = run(workspace, "w0", project="weather", most=2)
+    found = report(other)
+    for number, place in enumerate(places):
+        found = report(place)
+        os.utime(place.path, ns=(number, number))
+    assert found.detail["workspace_run"] == str(places[-1].path)
+    assert [place.path.exists() for place in places] == [False, False, True, True]
+    assert other.path.exists()
+    shelf = opened(workspace)
+    assert len(shelf.list_runs(places[0].project_id)) == 2
+    again = report(places[0])  # a window that was dropped and is checked again comes back
+    assert places[0].path.exists()
+    assert "workspace_fault" not in again.detail
+
+
 def test_an_alarm_is_kept_as_evidently_reads_it(workspace):
     found = report(run(workspace))
     assert found.detail["workspace_run"] == str(run(workspace).path)
