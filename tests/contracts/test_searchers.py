@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import models.search
 from models.errors import SpaceFault
 from models.records import Params, Trial
 from models.search import Budget, Searcher, key, search, trial_from_json
-from models.space import Categorical, Float, Int, Ordinal, Space, join
-
-
-def discovered() -> list[type[Searcher]]:
-    for path in sorted(Path(next(iter(models.search.__path__))).glob("*.py")):
-        if "(Searcher)" in path.read_text(encoding="utf-8"):
-            importlib.import_module(f"models.search.{path.stem}")
-    return sorted(Searcher.__subclasses__(), key=lambda cls: cls.kind)
-
-
-@pytest.fixture(params=discovered(), ids=lambda cls: cls.kind)
-def searcher(request: pytest.FixtureRequest) -> type[Searcher]:
-    return request.param
-
-
-MIXED = Space(
-    (
-        Float("rate", 1e-4, 1.0, log=True),
-        Int("leaves", 2, 128, log=True),
-        Ordinal("width", (16, 32, 64, 128)),
-        Categorical("kernel", ("linear", "rbf", "poly")),
-        Float("gamma", 0.0, 2.0, when=("kernel", ("rbf", "poly"))),
-        Int("degree", 2, 5, when=("kernel", "poly")),
-    )
-)
-
-
-def loss(params: Params) -> float:
-    """Smallest at rate 0.01, leaves 16, width 32, rbf, gamma 0.5."""
-    value = (math.log10(float(params["rate"])) + 2) ** 2
-    value += 0.3 * (math.log2(float(params["leaves"])) - 4) ** 2
-    value += 0.2 * abs(math.log2(float(params["width"])) - 5)
-    value += {"rbf": 0.0, "poly": 0.5}.get(str(params["kernel"]), 1.0)
-    return value + abs(float(params.get("gamma", 0.5)) - 0.5)
-
-
-def complete(number: int, params: Params, value: float) -> Trial:
-    return Trial(number, params, "complete", value, 0.01, 0)
-
-
-def advance(one: Searcher, trials: int) -> list[Params]:
-    asked = []
-    for _ in range(trials):
-        number, params = len(one.history), one.ask()
-        asked.append(params)
-        one.tell(complete(number, params, loss(params)))
-    return asked
+from models.space import Categorical, Float, Int, Space
+from tests.searcher_parts import MIXED, advance, complete, discovered, failed, few, loss
 
 
 def test_both_are_discovered() -> None:
@@ -163,64 +119,6 @@ def test_no_duplicates_while_something_is_new(searcher: type[Searcher]) -> None:
     space.validate(one.ask())  # asked nevertheless, it still answers
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        Space((Float("x", 2.5, 2.5), Int("n", 3, 3), Categorical("c", ("only",)))),
-        Space((Int("n", 7, 7, log=True), Ordinal("o", (1,)))),
-        Space(()),
-    ],
-)
-def test_a_one_point_space_is_one_trial(searcher: type[Searcher], space: Space) -> None:
-    trials, reason = search(
-        searcher(space, seed=0), lambda p, s, n: complete(n, p, 1.0), Budget(trials=10)
-    )
-    assert len(trials) == 1
-    assert "all 1 configuration of the space" in reason
-
-
-def test_200_dimensions(searcher: type[Searcher]) -> None:
-    space = Space(tuple(Float(f"x{i}", -1, 1) for i in range(200)))
-    one = searcher(space, seed=0)
-    asked = []
-    for number in range(14):
-        params = one.ask()
-        space.validate(params)
-        asked.append(key(params))
-        one.tell(complete(number, params, sum(float(v) ** 2 for v in params.values())))
-    assert len(set(asked)) == 14
-
-
-def test_1000_categories(searcher: type[Searcher]) -> None:
-    space = Space((Categorical("c", tuple(range(1000))), Float("x", 0, 1)))
-    one = searcher(space, seed=0)
-    for number in range(24):
-        params = one.ask()
-        space.validate(params)
-        one.tell(complete(number, params, abs(int(params["c"]) - 500) / 500))
-    assert len({p.params["c"] for p in one.history}) > 12
-
-
-def test_inactive_parameters_are_never_set(searcher: type[Searcher]) -> None:
-    nested = Space(
-        (
-            Categorical("a", (True, False)),
-            Int("b", 1, 3, when=("a", True)),
-            Float("c", 0, 1, when=("b", (2, 3))),
-        )
-    )
-    space = join({"one": nested, "two": MIXED})
-    one = searcher(space, seed=0)
-    families = set()
-    for number in range(40):
-        params = one.ask()
-        assert tuple(params) == space.active(params)
-        assert all(name == "family" or name.startswith(f"{params['family']}.") for name in params)
-        families.add(params["family"])
-        one.tell(complete(number, params, float(number % 7)))
-    assert families == {"one", "two"}
-
-
 def test_parameters_of_another_space_are_refused(searcher: type[Searcher]) -> None:
     with pytest.raises(SpaceFault, match="'lr' is not a parameter"):
         searcher(MIXED, seed=0).tell(complete(0, {"lr": 0.1}, 1.0))
@@ -267,40 +165,120 @@ def test_state_trials_survive_json(searcher: type[Searcher]) -> None:
     assert trial_from_json(row).metrics == {"error": 0.2}
 
 
-CHANGED = Space(
-    (
-        Float("rate", 1e-6, 10.0, log=True),  # widened
-        Int("leaves", 2, 64, log=True),  # narrowed
-        Ordinal("width", (16, 64)),  # values gone
-        Categorical("kernel", ("rbf", "sigmoid", "poly")),  # one gone, one new
-        Float("gamma", 0.0, 2.0, log=False, when=("kernel", ("rbf", "sigmoid"))),
-        Float("dropout", 0.0, 0.6),  # new; degree is gone
-    )
-)
+def test_working_side_by_side_is_replayable_and_survives_a_restart(
+    searcher: type[Searcher],
+) -> None:
+    def work(restart: bool) -> list[Params]:
+        one, asked = searcher(MIXED, seed=4), []
+        running: dict[int, Params] = {}
+        for step in range(few(searcher, 16)):
+            params = one.ask(pending=list(running.values()))
+            assert key(params) not in {key(p) for p in running.values()}
+            asked.append(params)
+            running[step] = params
+            if len(running) == 3:  # the middle one ends first
+                number = sorted(running)[1]
+                params = running.pop(number)
+                ended = failed(number, params) if number % 4 == 1 else None
+                one.tell(ended or complete(number, params, loss(params)))
+            if restart and step == 7:
+                state = json.loads(json.dumps(one.state_dict(), allow_nan=False))
+                one = searcher(MIXED, seed=0)
+                one.load_state_dict(state)
+        assert len({key(p) for p in asked}) == len(asked)
+        return asked
+
+    assert work(restart=False) == work(restart=True)
 
 
-def test_warm_start_in_a_changed_space(searcher: type[Searcher]) -> None:
-    before = searcher(MIXED, seed=0)
-    advance(before, 16)
-    state = json.loads(json.dumps(before.state_dict()))
-    one, again = (searcher.warm(CHANGED, state, seed=1) for _ in range(2))
-    asked = []
-    for number in range(12):
+def test_configurations_that_it_did_not_ask_for_are_taken_in(searcher: type[Searcher]) -> None:
+    one = searcher(MIXED, seed=0)
+    known = {"rate": 0.01, "leaves": 16, "width": 32, "kernel": "rbf", "gamma": 0.5}
+    one.tell(complete(0, known, loss(known)))
+    one.tell(complete(1, {**known, "rate": np.float64(0.1), "leaves": 8}, 1.0))
+    asked = advance(one, few(searcher, 12))
+    assert key(known) not in {key(p) for p in asked}
+    again = searcher(MIXED, seed=9)
+    again.load_state_dict(json.loads(json.dumps(one.state_dict(), allow_nan=False)))
+    assert again.ask() == one.ask()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-300, 1e300])
+def test_losses_of_any_size(searcher: type[Searcher], scale: float) -> None:
+    one = searcher(MIXED, seed=0)
+    seen = set()
+    for number in range(few(searcher, 16)):
         params = one.ask()
-        assert params == again.ask()
-        CHANGED.validate(params)
-        asked.append(key(params))
-        for each in (one, again):
-            each.tell(complete(number, params, loss(params)))
-    assert len(set(asked)) == 12
+        MIXED.validate(params)
+        seen.add(key(params))
+        one.tell(complete(number, params, scale * (-1) ** number))
+        one.done()
+    assert len(seen) == few(searcher, 16)
 
 
-def test_warm_start_of_a_state_that_it_cannot_read(searcher: type[Searcher]) -> None:
-    with pytest.raises(SpaceFault, match="start cold"):
-        searcher.warm(MIXED, {"version": 0}, seed=0)
+def test_a_single_outlier_does_no_harm(searcher: type[Searcher]) -> None:
+    one = searcher(MIXED, seed=0)
+    for number in range(few(searcher, 16)):
+        params = one.ask()
+        one.tell(complete(number, params, 1e12 if number == 2 else loss(params)))
+    MIXED.validate(one.ask())
 
 
-def test_warm_start_after_a_search_that_never_ran(searcher: type[Searcher]) -> None:
-    empty = json.loads(json.dumps(searcher(MIXED, seed=0).state_dict()))
-    one = searcher.warm(MIXED, empty, seed=0)
-    assert len({key(p) for p in advance(one, 10)}) == 10
+def test_failed_trials_of_a_finite_space_are_not_tried_again(searcher: type[Searcher]) -> None:
+    space = Space((Categorical("a", ("x", "y")), Int("b", 1, 3)))
+    one, seen = searcher(space, seed=1), []
+    for number in range(6):
+        params = one.ask()
+        seen.append(key(params))
+        one.tell(failed(number, params) if number % 2 else complete(number, params, 1.0))
+    assert len(set(seen)) == 6
+    assert one.done() == "all 6 configurations of the space have been tried"
+
+
+def test_a_finite_space_may_be_under_way_as_a_whole(searcher: type[Searcher]) -> None:
+    space = Space((Categorical("a", ("x", "y")), Int("b", 1, 3)))
+    one = searcher(space, seed=1)
+    pending: list[Params] = []
+    for _ in range(6):
+        pending.append(one.ask(pending=pending))
+    assert len({key(p) for p in pending}) == 6
+    space.validate(one.ask(pending=pending))  # nothing is left; it answers nevertheless
+    assert one.done() is None  # not before the outcomes are told
+
+
+def test_fidelity_and_curve_are_kept(searcher: type[Searcher]) -> None:
+    one = searcher(MIXED, seed=0)
+    curve = ((0.1, 0.9), (0.5, 0.4))
+    one.tell(Trial(0, one.ask(), "complete", 0.4, 1.0, 0, fidelity=0.5, curve=curve))
+    again = searcher(MIXED, seed=1)
+    again.load_state_dict(json.loads(json.dumps(one.state_dict(), allow_nan=False)))
+    assert again.history[0].fidelity == 0.5
+    assert again.history[0].curve == curve
+    assert again.ask() == one.ask()
+
+
+OTHER_PROCESS = """
+import json
+from tests.searcher_parts import MIXED, advance, discovered, few
+out = {}
+for cls in discovered():
+    one = cls(MIXED, seed=3)
+    out[cls.kind] = advance(one, few(cls, 12))
+print(json.dumps(out))
+"""
+
+
+def test_another_process_proposes_the_same() -> None:
+    root = Path(__file__).parents[2]
+    there = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OTHER_PROCESS],
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)},
+        cwd=root,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert there.returncode == 0, there.stderr
+    asked = json.loads(there.stdout)
+    for cls in discovered():
+        assert asked[cls.kind] == advance(cls(MIXED, seed=3), few(cls, 12)), cls.kind
