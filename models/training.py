@@ -23,7 +23,7 @@ from models.footprint import footprint
 from models.metrics import measure, objective
 from models.records import Candidate, Params, Trial
 from models.schema import Schema, closest
-from models.watchdog import stopped_after
+from models.watchdog import within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,15 +74,19 @@ def evaluate_trial(
     does not exist.
     """
     score = _objective(objective)
-    began, cpu = time.perf_counter(), time.thread_time()
+
+    def scored() -> tuple[dict[str, float], float]:
+        known = split or prepare(train, valid, schema)
+        cpu = time.thread_time()
+        fitted = _fit(known.train, params, seed=seed, trainer=trainer, seconds=seconds)
+        cpu = time.thread_time() - cpu
+        proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds)
+        metrics = {**measure(known.y_valid, proba), **taken, "fit_cpu_s": cpu}
+        return metrics, score(known.y_valid, proba)
+
+    began = time.perf_counter()
     try:
-        with stopped_after(seconds):
-            split = split or prepare(train, valid, schema)
-            fitted = _fit(split.train, params, seed=seed, trainer=trainer, seconds=seconds)
-            cpu = time.thread_time() - cpu
-            proba, taken = footprint(fitted, split.valid, seconds=footprint_seconds)
-            metrics = {**measure(split.y_valid, proba), **taken, "fit_cpu_s": cpu}
-            loss = score(split.y_valid, proba)
+        metrics, loss = within(seconds, scored)
         spent = time.perf_counter() - began
         if seconds is not None and spent > seconds:
             raise FitTimeout(

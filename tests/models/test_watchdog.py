@@ -9,7 +9,7 @@ import time
 import pytest
 
 from models.families.base import FitTimeout
-from models.watchdog import stopped_after
+from models.watchdog import within
 
 
 def spin(seconds: float) -> None:
@@ -25,8 +25,7 @@ def test_a_loop_is_stopped_in_any_thread(away):
     def work():
         began = time.monotonic()
         try:
-            with stopped_after(0.1):
-                spin(5)
+            within(0.1, lambda: spin(5))
         except FitTimeout as fault:
             found.append((time.monotonic() - began, str(fault)))
 
@@ -48,26 +47,30 @@ def test_what_swallows_the_first_stop_gets_another():
             spin(5)
         spin(5)
 
-    with pytest.raises(FitTimeout), stopped_after(0.05):
-        stubborn()
+    with pytest.raises(FitTimeout):
+        within(0.05, stubborn)
 
 
-def test_a_block_that_ends_at_the_very_limit_is_either_whole_or_stopped():
-    """The stop never comes after the block, whenever it was fired."""
+@pytest.mark.parametrize("work", [0.0, 0.002])
+def test_work_that_ends_at_the_very_limit_is_either_whole_or_stopped(work):
+    """The stop never comes after the work, whenever it was fired, nor leaves anything behind."""
     ended = {"whole": 0, "stopped": 0}
-    for _ in range(150):
+    before = threading.active_count()
+    for round_ in range(300):
         try:
-            with stopped_after(0.002):
-                spin(0.002)
+            assert within(work * (1 + round_ % 7 / 20), lambda: spin(work) or 7) == 7
             ended["whole"] += 1
         except FitTimeout:
             ended["stopped"] += 1
-        spin(0.001)
-    assert sum(ended.values()) == 150
+        spin(0.0005)
+    assert sum(ended.values()) == 300
+    until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() <= before  # no watchdog stays
 
 
-def test_a_fault_inside_stays_itself():
-    with pytest.raises(ZeroDivisionError), stopped_after(30.0):
-        _ = 1 / 0
-    with stopped_after(None):
-        pass
+def test_a_fault_inside_stays_itself_and_an_answer_comes_back():
+    with pytest.raises(ZeroDivisionError):
+        within(30.0, lambda: 1 / 0)
+    assert within(None, lambda: 3) == within(1e12, lambda: 3) == 3
