@@ -180,8 +180,21 @@ def recency(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             *proxies,
             confidence=max(settings.confidence, 0.999),  # neighbouring checks share most rows
             minimum_rows=settings.minimum_labels,
+            most=_lost(evidence, settings),
         ),
     )
+
+
+def _lost(evidence: Evidence, settings: Settings) -> float | None:
+    """The champion's log loss on rows whose label has come, or else at the gate."""
+    from monitoring.labelled import labelled_rows
+
+    if {"label", "proba"} <= set(evidence.matured):
+        rows = labelled_rows(evidence.matured, list(settings.classes))
+        if len(rows.codes) >= max(settings.minimum_labels, 1):
+            picked = rows.proba[np.arange(len(rows.codes)), rows.codes]
+            return float(-np.log(np.clip(picked, 1e-12, 1.0)).mean())
+    return evidence.baseline.get("log_loss")
 
 
 def probation(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:

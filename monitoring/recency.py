@@ -33,6 +33,7 @@ def recency_signals(
     tolerance: float = 0.03,
     confidence: float = 0.999,
     minimum_rows: int = 200,
+    most: float | None = None,
 ) -> tuple[Signal, ...]:
     """Is the newer proxy certainly better, and can a retrain win anything worth having?
 
@@ -43,7 +44,8 @@ def recency_signals(
     - `recency_gain`, of the realised performance: breached when the lower bound at `confidence` is
       above 0 and the difference itself above `floor`;
     - `expected_gain`, an estimate: breached when its 95 % interval lies above `tolerance` as a
-      whole, and `detail["fine"]` when it lies below: whatever moved does no harm.
+      whole, and `detail["fine"]` when it lies below: whatever moved does no harm. Nothing wins more
+      than is lost, so it is at most `most`, the champion's own loss, where that is known.
 
     With fewer than `minimum_rows` rows both say so. Rows are taken as independent given the
     proxies; an older proxy that was unlucky with its rows stays so in every window, which `floor`
@@ -70,6 +72,7 @@ def recency_signals(
         )
     gain = a - b
     value, error = float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(rows))
+    bound = float("inf") if most is None else most
     strict, usual = _quantile(confidence) * error, _quantile(0.95) * error
     return (
         Signal(
@@ -86,13 +89,14 @@ def recency_signals(
         Signal(
             EXPECTED,
             Kind.ESTIMATE,
-            value - usual > tolerance,
-            value=value,
-            low=value - usual,
-            high=value + usual,
+            min(value - usual, bound) > tolerance,
+            value=min(value, bound),
+            low=min(value - usual, bound),
+            high=min(value + usual, bound),
             threshold=limits[1],
             rows=rows,
-            detail={"tolerance": tolerance, "confidence": 0.95, "fine": value + usual <= tolerance},
+            detail={"tolerance": tolerance, "confidence": 0.95, "fine": min(value + usual, bound) <= tolerance}
+            | ({} if most is None else {"most": most}),
         ),
     )
 

@@ -73,3 +73,15 @@ def test_too_few_rows_say_so_and_never_read_as_no_drift() -> None:
 def test_losses_that_do_not_go_together_are_refused(older: list, newer: list) -> None:
     with pytest.raises(WindowFault, match="same labelled rows"):
         recency_signals(older, newer)
+
+
+def test_nothing_wins_more_than_the_champion_loses() -> None:
+    """A champion that is nearly perfect has nothing to win, whatever two small models say."""
+    _, free = recency_signals(*losses(0.1))
+    _, bounded = recency_signals(*losses(0.1), most=0.02)
+    assert free.breached is True
+    assert bounded.breached is False
+    assert (bounded.value, bounded.high) == (0.02, 0.02)
+    assert bounded.detail["fine"] is True
+    _, loose = recency_signals(*losses(0.1), most=5.0)
+    assert (loose.value, loose.low, loose.high) == (free.value, free.low, free.high)
