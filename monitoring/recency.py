@@ -95,8 +95,12 @@ def recency_signals(
             high=min(value + usual, bound),
             threshold=limits[1],
             rows=rows,
-            detail={"tolerance": tolerance, "confidence": 0.95, "fine": min(value + usual, bound) <= tolerance}
-            | ({} if most is None else {"most": most}),
+            detail={
+                "tolerance": tolerance,
+                "confidence": 0.95,
+                "fine": min(value + usual, bound) <= tolerance,
+                **({} if most is None else {"most": most}),
+            },
         ),
     )
 
