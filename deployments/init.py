@@ -160,8 +160,7 @@ policy:                     # when a breach leads to a retrain
   # clear_after: 2          # after so many quiet windows a breach that was answered counts anew
   cooldown: 7d              # between two retrains; see refusal_backoff
   # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this
-  # probation: 14d          # after a promotion the champion before it is scored on the same rows,
-                            # and comes back if the new one is certainly worse; null: never
+  # probation: 14d          # a new champion certainly worse than the one before it is rolled back
   # retrains_a_week: 2      # at most; null: no limit
   minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
   # minimum_growth: 0.1     # of labelled rows since its training, for drift alone to retrain
@@ -171,6 +170,8 @@ policy:                     # when a breach leads to a retrain
   label_silence: 7d         # alert when no label has come for so long; null: never
   # missing_flood: 0.1      # so many more missing values in a column are a data fault: alert, and
   # faults_hold_drift: true # hold back a retrain for drift until it is mended
+  # learn_faults: false     # rows that only windows with a data fault hold are not learnt
+  # good_days: []           # days, such as 2024-03-01, whose rows are learnt all the same
   # slices: watch           # or retrain, when one slice alone is beyond a threshold
 
 gate:                       # a challenger must beat the champion on rows that neither has seen

@@ -57,6 +57,11 @@ NOBODY_RETUNES = (
     "{latency_p95_ms: 20}, and run `everfit retrain`; or give the server more room"
 )
 
+NOT_LEARNT = (
+    "the rows that only such windows hold are not learnt; if they are good after all, name their "
+    "days under policy.good_days"
+)
+
 __all__ = [
     "NOBODY_RETUNES",
     "TROUBLES",
@@ -211,6 +216,8 @@ def _alerts(
             standing += [(rule, f"{say(s)} (already alerted)") for s in beyond]
         else:
             fresh += [(rule, say(s)) for s in beyond]
+            if beyond and trouble == "schema" and not rules.learn_faults:
+                fresh.append((rule, NOT_LEARNT))
     return fresh, standing
 
 

@@ -10,9 +10,11 @@ from typing import Any
 from monitoring.causes import TROUBLES, words
 from monitoring.records import Signals
 from monitoring.rules import Rules
+from monitoring.spans import Span, joined, without
 
 _LONGEST = timedelta(days=3650)  # a back-off that doubles for ever must stay a date
 _WEEK = timedelta(weeks=1)
+_MOST_FAULTS = 1_000  # stretches that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class PolicyState:
     attempts: tuple[datetime, ...] = ()  # retrains of the last week, oldest first
     last_fault: datetime | None = None  # end of the newest window with a data fault
     spent: Mapping[str, Any] = field(default_factory=dict)  # of the error budget: its own record
+    faults: tuple[Span, ...] = ()  # times that only windows with a data fault hold
+    sound_until: datetime | None = None  # end of the newest window without one
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +56,8 @@ class PolicyState:
             "attempts": [time.isoformat() for time in self.attempts],
             "last_fault": self.last_fault and self.last_fault.isoformat(),
             "spent": dict(self.spent),
+            "sound_until": self.sound_until and self.sound_until.isoformat(),
+            "faults": [[start.isoformat(), end.isoformat()] for start, end in self.faults],
         }
 
     @classmethod
@@ -71,6 +77,11 @@ class PolicyState:
             attempts=tuple(datetime.fromisoformat(t) for t in state.get("attempts", ())),
             last_fault=time("last_fault"),
             spent=dict(state.get("spent", {})),
+            sound_until=time("sound_until"),
+            faults=tuple(
+                (datetime.fromisoformat(start), datetime.fromisoformat(end))
+                for start, end in state.get("faults", ())
+            ),
         )
 
 
@@ -97,7 +108,22 @@ def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -
         seen=(*seen, Seen(window.id, said, quiet))[-(rules.memory + 1) :],
         latched=tuple(t for t in latched if quiet.get(t, 0) < rules.clear_after),
         last_fault=window.end if said["schema"] else state.last_fault,
+        faults=_faults(state, (window.start, window.end), said["schema"]),
+        sound_until=state.sound_until if said["schema"] is not False else window.end,
     )
+
+
+def _faults(state: PolicyState, window: Span, fault: bool | None) -> tuple[Span, ...]:
+    """A window with a fault marks its time, and one without clears what it shares with that.
+
+    So of windows that overlap only the rows that none without a fault holds stay marked.
+    """
+    if fault is None:
+        return state.faults
+    if not fault:
+        return without(state.faults, window)
+    start = max(window[0], state.sound_until or window[0])
+    return joined([*state.faults, (start, window[1])])[-_MOST_FAULTS:]
 
 
 def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyState:
@@ -120,6 +146,8 @@ def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyStat
         ),
         last_fault=state.last_fault,
         spent=state.spent,
+        faults=state.faults,
+        sound_until=state.sound_until,
     )
 
 

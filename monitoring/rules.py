@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, ClassVar, Literal, get_args
 
 from monitoring.wording import short
@@ -90,6 +90,8 @@ class Rules:
     label_silence: timedelta | None = timedelta(days=7)  # no label at all for so long: alert
     missing_flood: float = 0.1  # so many more missing values in a column are a data fault
     faults_hold_drift: bool = True  # a data fault alerts, and drift waits until it is mended
+    learn_faults: bool = False  # whether rows that only windows with a data fault hold are learnt
+    good_days: tuple[date, ...] = ()  # whose rows are learnt all the same: a person looked at them
     slices: Literal["watch", "retrain"] = "watch"  # what a breach in one slice alone leads to
 
     def __post_init__(self) -> None:
@@ -129,8 +131,12 @@ class Rules:
 
     def as_data(self) -> dict[str, Any]:
         """The rules as a config would have them, durations as '7d'."""
-        return {
-            field.name: short(value) if isinstance(value, timedelta) else value
-            for field in fields(self)
-            for value in (getattr(self, field.name),)
-        }
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return short(value) if isinstance(value, timedelta) else value

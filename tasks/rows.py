@@ -6,6 +6,7 @@ refreshed with served rows never counts them twice.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,10 @@ from tasks import places
 
 if TYPE_CHECKING:
     from models.gate import GateRule
+    from monitoring.telemetry import TelemetryStore
     from tasks.config import Config
+
+log = logging.getLogger(__name__)
 
 TIME = "__time__"  # event time in UTC; NaT in files without a time column
 HOLDOUT_SHARE = 0.2  # of all rows, at most
@@ -48,14 +52,34 @@ def labelled(config: Config, now: datetime) -> pd.DataFrame:
 
 
 def served_rows(config: Config, after: datetime | None, now: datetime) -> pd.DataFrame:
-    """Answered rows whose label had come by `now`, in the same columns."""
+    """Answered rows whose label had come by `now`, in the same columns, but for faulty ones."""
     with places.telemetry(config) as store:
         frame = store.labelled(after=after, before=now, as_of=now)
+        frame = frame[~faulty(config, store, frame["time"])]
     frame = frame.rename(columns={"label": config.data.target, "time": TIME})
     for name in config.data.columns:
         if name not in frame.columns:  # a column that no request carried
             frame[name] = None
     return frame[[*config.data.columns, config.data.target, TIME]]
+
+
+def faulty(config: Config, store: TelemetryStore, when: pd.Series) -> pd.Series:
+    """Which rows asked at these times only windows with a data fault hold.
+
+    None with `policy.learn_faults`, and none of the days in `policy.good_days`, which are UTC's.
+    """
+    from monitoring.policy_state import PolicyState
+
+    found = pd.Series(False, index=when.index)
+    if config.policy.learn_faults or not len(when):
+        return found
+    for start, end in PolicyState.from_dict(store.state(config.name) or {}).faults:
+        found |= (when >= pd.Timestamp(start)) & (when < pd.Timestamp(end))
+    if found.any() and config.policy.good_days:
+        found &= ~when.dt.date.isin(config.policy.good_days)
+    if found.any():
+        log.warning("%s: %d rows of data faults are not learnt", config.name, int(found.sum()))
+    return found
 
 
 def hold_back(

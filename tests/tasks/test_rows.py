@@ -92,3 +92,29 @@ def test_without_times_no_generation_learns_what_the_gate_asks():
     _, asked = rows.hold_back(grown, rule, timed=False, unseen_after=None)
     assert not set(learnt["a"]) & set(asked["a"])
     assert 150 < len(rows.hold_back(first, rule, timed=False, unseen_after=None)[1]) < 250
+
+
+def test_rows_of_a_data_fault_are_learnt_only_when_somebody_has_called_them_good(tiny_config):
+    from dataclasses import replace
+
+    from monitoring.policy_state import PolicyState
+
+    config = load(tiny_config)
+    hours = [1, 10, 30, 50]
+    for hour in hours:
+        answered(config, NOW + timedelta(hours=hour), label_after=timedelta(0), name=f"h{hour}")
+    fault = (NOW + timedelta(hours=10), NOW + timedelta(hours=50))
+    with places.telemetry(config) as store:
+        store.save_state(config.name, PolicyState(faults=(fault,)).to_dict())
+    now = NOW + timedelta(days=4)
+
+    def learnt(**rules):
+        policy = replace(config.policy, **rules)
+        frame = rows.labelled(config.model_copy(update={"policy": policy}), now)
+        since = frame[rows.TIME].iloc[600:] - pd.Timestamp(NOW)
+        return (since / pd.Timedelta(hours=1)).tolist()
+
+    assert learnt() == [1, 50]
+    assert learnt(learn_faults=True) == hours
+    tenth = (NOW + timedelta(hours=10)).date()
+    assert learnt(good_days=(tenth,)) == [1, 10, 50]
