@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SpaceFault
-from models.parameters import Float, Int, Parameter
+from models.parameters import Condition, Float, Int, Parameter, among, same
 from models.records import Params, Scalar
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class Batch:
             for j, p in enumerate(space.parameters)
             if isinstance(p, Int) and p.log
         ]
-        self._children = [
-            (j, space.index[p.when[0]], p)
+        self._conditions = [
+            (j, space.index[condition[0]], condition)
             for j, p in enumerate(space.parameters)
-            if p.when is not None
+            for condition in p.conditions
         ]
 
     def canonical(self, units: Units) -> tuple[Units, Mask]:
@@ -57,6 +58,10 @@ class Batch:
         snapped = self._snapped(units)
         active = self._active(snapped)
         snapped[~active] = 0.5
+        for row in self._refused(units, active):
+            params = self.space.decode(units[row])
+            snapped[row] = self.space.encode(params)
+            active[row] = [name in params for name in self.space.index]
         return snapped, active
 
     def decode(self, units: Units) -> list[dict[str, Scalar]]:
@@ -71,6 +76,8 @@ class Batch:
             name, values = parameter.name, values_of(parameter, units[rows, j])
             for row, value in zip(rows.tolist(), values, strict=True):
                 out[row][name] = value
+        for row in self._refused(units, active):
+            out[row] = self.space.decode(units[row])
         return out
 
     def encode(self, params: Sequence[Params]) -> Units:
@@ -82,6 +89,16 @@ class Batch:
             if rows:
                 unit[rows, j] = units_of(parameter, [column[i] for i in rows])
         return unit
+
+    def _refused(self, units: Units, active: Mask) -> list[int]:
+        """Rows that the constraints refuse."""
+        refused = np.zeros(len(units), dtype=bool)
+        for constraint in self.space.constraints:
+            places = [self.space.index[name] for name in constraint.names]
+            rows = np.flatnonzero(active[:, places].all(axis=1) & ~refused)
+            columns = (values_of(self.space.parameters[j], units[rows, j]) for j in places)
+            refused[rows] = [constraint.breaks(values) for values in zip(*columns, strict=True)]
+        return np.flatnonzero(refused).tolist()
 
     def _snapped(self, units: Units) -> Units:
         units = _table(units, len(self.space))
@@ -95,17 +112,21 @@ class Batch:
 
     def _active(self, snapped: Units) -> Mask:
         active = np.ones(snapped.shape, dtype=bool)
-        for j, parent, parameter in self._children:
-            column = snapped[:, parent]
-            owner = self.space.parameters[parent]
-            if math.isinf(owner.size()):  # one exact real number: to rounding is not enough
-                holds = np.array([parameter.holds(v) for v in values_of(owner, column)], dtype=bool)
-            else:
-                holds = np.zeros(len(column), dtype=bool)
-                for value in parameter.wanted:
-                    holds |= column == owner.to_unit(value)
-            active[:, j] = active[:, parent] & holds
+        for j, parent, condition in self._conditions:
+            holds = _holds(condition, self.space.parameters[parent], snapped[:, parent])
+            active[:, j] &= active[:, parent] & holds
         return active
+
+
+def _holds(condition: Condition, parent: Parameter, snapped: Units) -> Mask:
+    wanted = among(condition)
+    if math.isinf(parent.size()):  # one exact real number: to rounding is not enough
+        values = values_of(parent, snapped)
+        return np.array([any(same(v, w) for w in wanted) for v in values], dtype=bool)
+    holds = np.zeros(len(snapped), dtype=bool)
+    for value in wanted:
+        holds |= snapped == parent.to_unit(value)
+    return holds
 
 
 def _table(units: Units, d: int) -> Units:
@@ -121,6 +142,11 @@ def _centres(parameter: Int) -> Units | None:
     """Bin centres of a log Int, by value; None when there are too many to list."""
     n = int(parameter.size())
     return _log_units(parameter, np.arange(n)) if n <= _TABLE else None
+
+
+@lru_cache(maxsize=256)
+def _steps(parameter: Float) -> tuple[float, ...]:
+    return tuple(parameter.option(i) for i in range(int(parameter.size())))
 
 
 def _log_units(parameter: Int, index: NDArray[np.int64]) -> Units:
@@ -141,7 +167,7 @@ def _whole(parameter: Int, unit: Units) -> NDArray[np.int64]:
 def values_of(parameter: Parameter, unit: Units) -> list[Any]:
     """Units (n,) of one parameter to its values, as plain Python scalars."""
     unit = np.clip(unit, 0.0, 1.0)
-    if isinstance(parameter, Float):
+    if isinstance(parameter, Float) and parameter.step is None:
         raw = unit * parameter.span
         if parameter.log:  # math.exp and not NumPy's, whose last bit depends on the processor
             raw = parameter.low * np.array([math.exp(x) for x in raw.tolist()])
@@ -153,15 +179,20 @@ def values_of(parameter: Parameter, unit: Units) -> list[Any]:
     n = parameter.size()
     index = np.minimum(np.floor(unit * n), n - 1).astype(np.int64)
     if isinstance(parameter, Int):
-        return (parameter.low + index).tolist()  # type: ignore[no-any-return]
-    options = parameter.options
+        return (parameter.low + index * (parameter.step or 1)).tolist()  # type: ignore[no-any-return]
+    if isinstance(parameter, Float):
+        if n > _TABLE:
+            return [parameter.option(i) for i in index.tolist()]
+        options: Sequence[Scalar] = _steps(parameter)
+    else:
+        options = parameter.options
     return [options[i] for i in index.tolist()]
 
 
 def units_of(parameter: Parameter, values: Sequence[Any]) -> Units:
     """Valid values of one parameter to its units (n,)."""
     if isinstance(parameter, Float | Int):
-        if parameter.log or parameter.low == parameter.high:
+        if parameter.log or parameter.low == parameter.high or parameter.step is not None:
             return np.array([parameter.to_unit(value) for value in values])
         x = np.array([float(value) for value in values])
         if isinstance(parameter, Int):

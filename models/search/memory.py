@@ -121,7 +121,7 @@ def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:
             out[parameter.name] = value
         else:
             out[parameter.name] = parameter.from_unit(0.5)
-    return out
+    return out if space.allows(out) else space.decode(space.encode(out))
 
 
 def _heads(space: Space, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

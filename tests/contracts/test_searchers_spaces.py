@@ -9,7 +9,18 @@ import pytest
 
 from models.errors import SpaceFault
 from models.search import Budget, Searcher, key, search
-from models.space import Categorical, Float, Int, Ordinal, Parameter, Space, join
+from models.space import (
+    Categorical,
+    Different,
+    Float,
+    Forbidden,
+    Int,
+    Ordered,
+    Ordinal,
+    Parameter,
+    Space,
+    join,
+)
 from tests.searcher_parts import MIXED, advance, complete, failed, few, loss
 
 
@@ -245,3 +256,70 @@ def test_ranges_at_the_edge(searcher: type[Searcher], parameter: Parameter) -> N
         seen.add(key(params))
         one.tell(complete(number, params, float(params["y"])))
     assert len(seen) == few(searcher, 12)
+
+
+RULES = (
+    Forbidden({"solver": "newton", "penalty": ("l1", "elastic")}),
+    Ordered("smallest", "largest", strict=True),
+    Different("first", "second"),
+)
+RULED = Space(
+    (
+        Categorical("solver", ("newton", "saga")),
+        Categorical("penalty", ("l1", "l2", "elastic")),
+        Int("smallest", 1, 20),
+        Int("largest", 1, 20),
+        Categorical("first", ("x", "y", "z")),
+        Categorical("second", ("x", "y", "z")),
+        Float("ratio", 0.0, 1.0, when=("penalty", "elastic")),
+    ),
+    RULES,
+)
+
+
+def test_constraints_are_never_broken(searcher: type[Searcher]) -> None:
+    one, asked = searcher(RULED, seed=0), []
+    for number in range(few(searcher, 24)):
+        pending = one.ask()
+        for params in (pending, one.ask(pending=[pending])):
+            RULED.validate(params)
+        asked.append(key(pending))
+        # better and better towards what is refused
+        value = float(pending["largest"]) - float(pending["smallest"])
+        value += 5.0 * (pending["solver"] != "newton") + 5.0 * (pending["penalty"] == "l2")
+        one.tell(failed(number, pending) if number == 5 else complete(number, pending, value))
+    assert len(set(asked)) == len(asked)
+    with pytest.raises(SpaceFault, match="'smallest' is below 'largest'"):
+        one.tell(complete(99, {**pending, "smallest": 9, "largest": 3}, 1.0))
+    resumed = searcher(MIXED, seed=1)
+    resumed.load_state_dict(json.loads(json.dumps(one.state_dict(), allow_nan=False)))
+    assert resumed.space.constraints == RULED.constraints
+    assert resumed.ask() == one.ask()
+
+
+def test_a_finite_space_under_constraints_is_tried_as_far_as_allowed(
+    searcher: type[Searcher],
+) -> None:
+    space = Space((Int("a", 1, 4), Int("b", 1, 4)), (Ordered("a", "b", strict=True),))
+    trials, reason = search(
+        searcher(space, seed=0), lambda p, s, n: complete(n, p, 1.0), Budget(trials=30)
+    )
+    assert sorted((t.params["a"], t.params["b"]) for t in trials) == [
+        (a, b) for a in range(1, 5) for b in range(a + 1, 5)
+    ]
+    assert reason == "all 6 configurations of the space have been tried"
+
+
+def test_constraints_that_are_new_since_the_last_search(searcher: type[Searcher]) -> None:
+    free = Space(RULED.parameters)
+    before = searcher(free, seed=0)
+    for number in range(few(searcher, 16)):
+        params = before.ask()
+        value = float(params["largest"]) - float(params["smallest"])  # best where it is refused now
+        before.tell(complete(number, params, value))
+    state = json.loads(json.dumps(before.state_dict(), allow_nan=False))
+    one = searcher.warm(RULED, state, seed=0)
+    for number in range(few(searcher, 10)):
+        params = one.ask()
+        RULED.validate(params)
+        one.tell(complete(number, params, 1.0))

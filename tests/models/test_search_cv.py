@@ -35,7 +35,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from models.errors import SpaceFault
 from models.search.cv_run import batch_size
 from models.search.search_cv import RLSearchCV
-from models.space import Categorical, Float, Int, Space
+from models.space import Categorical, Float, Forbidden, Int, Space
 
 X, y = make_classification(n_samples=80, n_features=6, n_informative=3, flip_y=0.1, random_state=0)
 
@@ -343,6 +343,15 @@ def test_a_space_with_conditions_is_taken_as_it_is() -> None:
     assert search.space_ == space
 
 
+def test_constraints_are_kept() -> None:
+    refused = Forbidden({"penalty": "l1", "solver": "lbfgs"})
+    choices = {"penalty": ("l1", "l2"), "solver": ("lbfgs", "saga")}
+    space = Space(tuple(Categorical(*row) for row in choices.items()), (refused,))
+    search = fitted(Permissive(), space, 10)
+    assert len(search.cv_results_["params"]) == 3
+    assert not any(map(refused.broken, search.cv_results_["params"]))
+
+
 def test_steps_of_a_pipeline_are_searched_with_their_parameters() -> None:
     space = [
         {"model": [KNeighborsClassifier()], "model__n_neighbors": [1, 3, 5]},
@@ -399,6 +408,13 @@ def test_groups_and_weights_are_routed() -> None:
             for s in (ours, theirs)
         ]
     assert scores[0] == pytest.approx(scores[1])
+
+
+class Permissive(Landscape):
+    def __init__(self, penalty: str = "l2", solver: str = "saga") -> None:
+        super().__init__()
+        self.penalty = penalty
+        self.solver = solver
 
 
 class Unsupervised(ClassifierMixin, BaseEstimator):
