@@ -1,10 +1,12 @@
-"""The controller: a policy over the search space, taught by REINFORCE, that remembers.
+"""The controller: a policy taught by REINFORCE, a predictor of what a trial will say, a memory.
 
-Trial t is the policy's quantile at the t-th point of a scrambled Sobol sequence. A policy that
-knows nothing is uniform, so a cold search begins as a quasi-random design; as `policy_net` learns
-from the ranks of what came back, the same sequence fills the region that pays. What `propose`
-answers is a function of (history, space, seed, memory) and of nothing else, so a search that was
-cut off goes on as if it had not been, on any worker.
+A cold search begins as a quasi-random design. Then the predictor (a Gaussian process, `predictor`)
+judges what the policy emits beside points of the whole space and neighbours of the best, and the
+one with the largest expected improvement is tried. A warm search tries what was best before, starts
+from the policy as it stood, and puts what earlier searches found into the predictor's mean; every
+fourth trial is asked as if nothing were remembered. What `propose` answers is a function of
+(history, space, seed, memory) and of nothing else, so a search that was cut off goes on as if it
+had not been, on any worker.
 
 >>> from models.space import Float
 >>> space = Space((Float("x", 0.0, 1.0),))
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.errors import SpaceFault
-from models.records import Scalar, Trial
+from models.records import Params, Scalar, Trial
 from models.search.base import (
     WALKED,
     Key,
@@ -38,15 +40,19 @@ from models.search.base import (
     ordered,
     under_way,
 )
+from models.search.loop import best
 from models.search.memory import Recall, recall, remember
 from models.search.policy_net import Evidence, Layout, Policy, one_thread, reinforce
-from models.search.reward import losses_of, ranked
+from models.search.predictor import Pool, Predictor
+from models.search.reward import loss_of, losses_of, ranked
 from models.search.stopping import nothing_to_expect
 from models.space import Categorical, Space
 
 _EXPLORE = 1_000_003  # streams of a trial's generator; `fresh` uses the small numbers
 _SOBOL = 1_000_005
 _RETRAIN = 1_000_007
+_POOL = 1_000_009
+_LOOK = 1_000_011
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
 
@@ -54,17 +60,18 @@ _SOBOL_DIMENSIONS = 21_201  # of torch's table
 class Settings:
     """How the controller learns and when it stops. Budgets of 6 to 50 trials are meant."""
 
-    start: int = 8  # quasi-random trials before the policy of a cold search speaks
+    start: int = 8  # quasi-random trials before the predictor of a cold search speaks
     steps: int = 24  # REINFORCE steps on the evidence, from where the policy starts
     rate: float = 0.5  # alpha of equation (3)
     beta: float = 0.1  # entropy bonus of equation (6) at the first trial
     halving: float = 24.0  # trials after which the bonus is half
-    explore: float = 0.1  # share of trials that a cold policy draws
-    explore_warm: float = 0.2  # the same while a memory leads: a changed world must not trap it
+    predictor: bool = True  # without it, a trial is the policy's own quantile
+    pool: Pool = field(default_factory=Pool)
+    cold_every: int = 4  # one of so many trials of a warm search is asked without the memory
+    explore: float = 0.1  # share of trials that go on with the quasi-random design
     stale: int = 24  # so many trials without improvement end the search in any case
     patience: int = 10  # trials without improvement before `done` looks at what is to be expected
     tolerance: float = 0.002  # expected gain of a trial, as a share of the gain so far
-    closed: float = 0.06  # a policy this narrow (share of the space, geometric mean) is converged
 
 
 def fit(
@@ -124,16 +131,23 @@ def _next(
         seed = int(generator(seed, memory.searches, _RETRAIN).integers(2**31))
     taken, numbers = under_way(trials, pending)
     known = memory.known if memory else ()
+    under: list[Params] = [] if isinstance(pending, int) else list(pending)
     params: dict[str, Scalar] = {}
     for number in numbers:
         left = [p for p in known if key(p) not in taken] if number < len(known) else []
-        params = left[0] if left else _draw(number, policy, memory, seed, taken, settings)
+        if left:
+            params = left[0]
+        else:
+            params = _draw(number, trials, under, policy, memory, seed, taken, settings)
         taken.add(key(params))
+        under.append(params)
     return params
 
 
 def _draw(
     number: int,
+    trials: Sequence[Trial],
+    under: Sequence[Params],
     policy: Policy,
     memory: Recall | None,
     seed: int,
@@ -142,8 +156,19 @@ def _draw(
 ) -> dict[str, Scalar]:
     space = policy.layout.space
     uniform = Policy.uniform(policy.layout)
-    share = settings.explore_warm if memory else settings.explore
-    cold = generator(seed, number, _EXPLORE).random() < share
+    # Not among the first few, of which a retrain may have no more.
+    if memory and number >= settings.start - 1 and (number + 1) % settings.cold_every == 0:
+        memory, policy = None, uniform
+    enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
+    cold = generator(seed, number, _EXPLORE).random() < settings.explore
+    if settings.predictor and enough and not cold and len(space):
+        rng = generator(seed, number, _POOL)
+        predictor = Predictor(policy.layout, trials, memory, under)
+        points, _ = predictor.ranking(policy, settings.pool, rng)
+        for start in range(0, len(points), 32):
+            for params in space.decode_many(points[start : start + 32]):
+                if key(params) not in taken:
+                    return params
 
     def draw(attempt: int) -> dict[str, Scalar]:
         if attempt == 0:
@@ -151,7 +176,7 @@ def _draw(
         else:
             u = generator(seed, number, attempt).random(len(space))
         # Half of the attempts to get away from what is taken are the policy's own.
-        unit = u if cold else (uniform if attempt > 16 else policy).emit(np.clip(u, 1e-9, 1 - 1e-9))
+        unit = u if cold else (uniform if attempt > 16 else policy).emit(u)
         return space.decode(unit)
 
     return fresh(draw, taken, space, generator(seed, number, WALKED))
@@ -238,6 +263,7 @@ class Controller(Searcher):
         self._layout = Layout(self.space)
         self._recall = recall(self._memory, self._layout) if self._memory else None
         self._policy: Policy | None = None
+        self._predictor: Predictor | None = None
 
     @classmethod
     def warm(
@@ -274,13 +300,60 @@ class Controller(Searcher):
 
     def tell(self, trial: Trial) -> None:
         super().tell(trial)
-        self._policy = None
+        self._policy = self._predictor = None
+
+    def _known(self) -> Predictor | None:
+        """The predictor after all that was told; None while too few trials have completed."""
+        if self._predictor is None and np.isfinite(losses_of(self.history)).sum() >= 3:
+            self._predictor = Predictor(self._layout, self.history, self._recall)
+        return self._predictor
+
+    def expected_gain(self) -> float | None:
+        """Expected improvement of the next trial, in units of the loss; None while too early."""
+        predictor = self._known()
+        if predictor is None or not len(self.space):
+            return None
+        rng = generator(self.seed, len(self.history), _LOOK)
+        _, promise = predictor.ranking(self.policy, self.settings.pool, rng)
+        return math.exp(min(float(promise[0]), 50.0)) * predictor.slope()
+
+    def champion(self) -> Trial:
+        """The trial with the best predicted mean, not the luckiest noisy score.
+
+        Raises SpaceFault when none has completed.
+        """
+        lucky = best(self.history)
+        predictor = self._known()
+        if predictor is None:
+            return lucky
+        complete = [t for t in self.history if loss_of(t) is not None]
+        mean, _ = predictor.predict(self.space.encode_many([t.params for t in complete]))
+        return complete[int(np.argmin(mean))]
+
+    def predict(self, params: Sequence[Params]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation (n,) of the loss of n configurations.
+
+        Raises SpaceFault while fewer than three trials have completed.
+        """
+        predictor = self._known()
+        if predictor is None:
+            raise SpaceFault("a prediction takes three completed trials: tell more of them")
+        mean, deviation = predictor.predict(self.space.encode_many(list(params)))
+        return predictor.in_losses(mean), deviation * predictor.slope()
+
+    def importance(self) -> dict[str, float]:
+        """Share of each parameter in the variance of the predicted score; sums to 1."""
+        predictor = self._known()
+        if predictor is None:
+            return {p.name: 1 / len(self.space) for p in self.space.parameters}
+        share = predictor.importance(generator(self.seed, 0, _LOOK))
+        return {p.name: float(s) for p, s in zip(self.space.parameters, share, strict=True)}
 
     def done(self) -> str | None:
         """Why the search is over by itself, or None.
 
-        All is tried, the policy has converged, or there is nothing to expect (see `stopping`);
-        never before the start and `patience` trials are told.
+        All is tried, or there is nothing to expect (see `stopping`); never before the start and
+        `patience` trials are told.
         """
         reason = super().done()
         if reason:
@@ -289,13 +362,12 @@ class Controller(Searcher):
         first = max(self.settings.start, len(self._recall.known) if self._recall else 0)
         if len(losses) < first + self.settings.patience:
             return None
-        if (width := self.width()) < self.settings.closed:
-            return f"the policy has converged: it covers {width:.1%} of the space per parameter"
         return nothing_to_expect(
             losses,
             patience=self.settings.patience,
             stale=self.settings.stale,
             tolerance=self.settings.tolerance,
+            expected=self.expected_gain,
         )
 
     def width(self) -> float:
@@ -350,5 +422,6 @@ class Controller(Searcher):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.settings = Settings(**state.get("settings", {}))
+        told = dict(state.get("settings", {}))
+        self.settings = Settings(**{**told, "pool": Pool(**told.get("pool", {}))})
         self._begin(state.get("memory"))

@@ -161,18 +161,24 @@ class Policy:
 
     def emit(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """The units' quantiles: uniform u (d,) in (0, 1) to unit coordinates (d,)."""
-        out = np.full(len(self.layout.space), 0.5)
+        unit: NDArray[np.float64] = self.emit_many(u[None])[0]
+        return unit
+
+    def emit_many(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same for many: uniform u (n, d) to unit coordinates (n, d)."""
+        out = np.full(u.shape, 0.5)
+        u = np.clip(u, 1e-9, 1 - 1e-9)
         with torch.no_grad():
             if len(self.layout.numbers):
                 sigma, a, _, z = self._truncation()
-                level = torch.special.ndtr(a) + torch.from_numpy(u[self.layout.numbers]) * z
+                level = torch.special.ndtr(a) + torch.from_numpy(u[:, self.layout.numbers]) * z
                 y = self.mean + sigma * torch.special.ndtri(level)
-                out[self.layout.numbers] = y.clamp(0, 1).numpy()
+                out[:, self.layout.numbers] = y.clamp(0, 1).numpy()
             if len(self.layout.choices):
                 cumulative = self.log_probabilities().exp().cumsum(dim=1).numpy()
-                index = (cumulative < u[self.layout.choices][:, None]).sum(axis=1)
+                index = (cumulative[None] < u[:, self.layout.choices][:, :, None]).sum(axis=2)
                 index = np.minimum(index, self.layout.counts - 1)
-                out[self.layout.choices] = (index + 0.5) / self.layout.counts
+                out[:, self.layout.choices] = (index + 0.5) / self.layout.counts
         return out
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 
 def nothing_to_expect(
-    losses: NDArray[np.float64], *, patience: int, stale: int, tolerance: float
+    losses: NDArray[np.float64],
+    *,
+    patience: int,
+    stale: int,
+    tolerance: float,
+    expected: Callable[[], float | None] = lambda: None,
 ) -> str | None:
     """Why no gain is to be expected after `losses` (n,) in order (NaN: failed), or None.
 
     An improvement counts when it exceeds `tolerance` of the gain so far (median loss minus best).
     There is nothing to expect when none came for `stale` trials, or none for `patience` trials and
-    the expected improvement of the next (normal, from the last `patience` losses) is below the
-    same bound.
+    the expected improvement of the next is below the same bound: what `expected` says of it,
+    or, when it has nothing to say, that of a normal with the last `patience` losses.
     """
     complete = losses[~np.isnan(losses)]
     if len(complete) < max(patience, 2):
@@ -30,12 +37,14 @@ def nothing_to_expect(
             f"no gain to expect: the last {stale} of {len(losses)} trials did not improve the best "
             f"loss {best:.6g}"
         )
-    expected = expected_improvement(complete[-patience:], best)
-    if expected > small:
+    next_gain = expected()
+    if next_gain is None:
+        next_gain = expected_improvement(complete[-patience:], best)
+    if next_gain > small:
         return None
     return (
         f"no gain to expect: the last {patience} of {len(losses)} trials did not improve the best "
-        f"loss {best:.6g}, and the next is expected to gain {expected:.2g}, less than "
+        f"loss {best:.6g}, and the next is expected to gain {next_gain:.2g}, less than "
         f"{tolerance:.1%} of the {gain:.2g} so far"
     )
 

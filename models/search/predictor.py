@@ -1,0 +1,193 @@
+"""What the trials so far say of a configuration not yet tried, and which one to try next.
+
+The predictor is a Gaussian process (`surrogate`) over the trials of this search. What earlier
+searches found enters as a function in its mean, whose weight is learnt from the new trials: Feurer,
+Letham, Hutter, Bakshy, *Practical transfer learning for Bayesian optimization* (2022) weigh past
+surrogates by how they rank the new trials; here the weight has a posterior of its own, and a
+memory that does not rank them right at all is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, spearmanr
+
+from models.records import Params, Trial
+from models.search.acquisition import log_expected_improvement, neighbours
+from models.search.imagination import imagined
+from models.search.memory import Recall
+from models.search.policy_net import Layout, Policy
+from models.search.reward import losses_of
+from models.search.surrogate import Array, Surrogate, scores_of
+
+MOST = 300  # trials that enter: beyond, the best and the latest do
+_RATE = 0.7  # how much of a memory's prediction is believed before a trial, +- its deviation
+_DEVIATION = 0.5
+_LEFT = 0.3  # what is believed to be left to vary around it
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many points are weighed before each trial, and of which kind."""
+
+    uniform: int = 400
+    local: int = 600
+    emitted: int = 150  # by the policy as it stands
+    rounds: int = 0  # in which the policy is taught inside the predictor
+    imagined: int = 64  # points of each such round
+    refine: int = 4  # times the neighbours of the most promising five are weighed too
+    width: float = 0.1  # of a step, in units of the range
+
+
+class Predictor:
+    """Score and its uncertainty anywhere in the space, after `trials` (told) and `pending` ones."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        trials: Sequence[Trial],
+        memory: Recall | None = None,
+        pending: Sequence[Params] = (),
+    ) -> None:
+        self.layout, space = layout, layout.space
+        self.choices = np.zeros(len(space), dtype=bool)
+        self.choices[layout.choices] = True
+        self.counts = np.ones(len(space), dtype=np.int64)
+        self.counts[layout.choices] = layout.counts
+        losses = losses_of(trials)
+        kept = _kept(losses)
+        self.losses = losses[kept]
+        self.points = space.encode_many([trials[i].params for i in kept])
+        self.scores = scores_of(self.losses)
+        self._past = _past(memory, self.choices)
+        basis = self._basis(self.points)
+        if basis is not None and not _agrees(basis[:, 0], self.losses):
+            self._past, basis = None, None
+        self.remembers = self._past is not None
+        self._process = self._fitted(self.points, self.scores, basis)
+        if pending:
+            # Asynchronous: what is under way is taken to come out as predicted (a kriging
+            # believer: Ginsbourger, Le Riche, Carraro, 2010), so that it is not asked for again.
+            there = space.encode_many(list(pending))
+            believed = self._process.predict(there, self._basis(there))[0]
+            self.points = np.vstack([self.points, there])
+            self.scores = np.append(self.scores, believed)
+            self._process = self._fitted(self.points, self.scores, self._basis(self.points))
+
+    def _fitted(self, points: Array, scores: Array, basis: Array | None) -> Surrogate:
+        return Surrogate(
+            points,
+            scores,
+            self.choices,
+            basis=basis,
+            basis_mean=_RATE if basis is not None else 0.0,
+            basis_deviation=_DEVIATION,
+            variance=_LEFT if basis is not None else 1.0,
+        )
+
+    def _basis(self, points: Array) -> Array | None:
+        return self._past.predict(points)[0][:, None] if self._past is not None else None
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and deviation (m,) of the scores at canonical points (m, d)."""
+        return self._process.predict(points, self._basis(points))
+
+    def told(self) -> Array:
+        """The means (n,) at the points that were tried or are under way."""
+        return self.predict(self.points)[0]
+
+    def promise(self, points: Array) -> Array:
+        """Log expected improvement (m,) over the best mean so far."""
+        mean, deviation = self.predict(points)
+        return log_expected_improvement(mean, deviation, float(self.told().min()))
+
+    def ranking(self, policy: Policy, pool: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Points (m, d) that were weighed, most promising first, with their promise (m,)."""
+        space, d = self.layout.space, len(self.layout.space)
+        told = self.told()
+        best, order = float(told.min()), np.argsort(told, kind="stable")
+
+        def promise(points: Array) -> Array:
+            mean, deviation = self.predict(points)
+            return log_expected_improvement(mean, deviation, best)
+
+        def near(centres: Array, many: int, width: float) -> Array:
+            return neighbours(centres, self.choices, self.counts, many, width, rng)
+
+        parts = [rng.random((pool.uniform, d))]
+        if pool.local:
+            parts.append(
+                near(self.points[order[: max(3, len(told) // 10)]], pool.local, pool.width)
+            )
+        if pool.emitted:
+            parts.append(policy.emit_many(rng.random((pool.emitted, d))))
+        if pool.rounds:
+            parts.append(imagined(policy, promise, pool.rounds, pool.imagined, rng))
+        points, _ = space.canonical_many(np.vstack(parts))
+        value = promise(points)
+        for turn in range(pool.refine):
+            centres = points[np.argsort(-value, kind="stable")[:5]]
+            more, _ = space.canonical_many(near(centres, 100, pool.width / (2 + 2 * turn)))
+            points, value = np.vstack([points, more]), np.append(value, promise(more))
+        ranking = np.argsort(-value, kind="stable")
+        return points[ranking], value[ranking]
+
+    def slope(self) -> float:
+        """Units of the loss per unit of score, over the better half of what completed."""
+        there = np.isfinite(self.losses)
+        loss, score = self.losses[there], self.scores[: len(self.losses)][there]
+        half = score <= np.median(score) if len(score) else there
+        width = float(np.ptp(score[half])) if half.any() else 0.0
+        return float(np.ptp(loss[half])) / width if width > 0 else 0.0
+
+    def in_losses(self, scores: Array) -> Array:
+        """Scores (m,) as losses: between those seen by interpolation, beyond by the slope."""
+        there = np.isfinite(self.losses)
+        order = np.argsort(self.scores[: len(self.losses)][there], kind="stable")
+        known = self.scores[: len(self.losses)][there][order]
+        values = np.sort(self.losses[there])
+        below = np.minimum(scores - known[0], 0.0) * self.slope()
+        return np.asarray(np.interp(scores, known, values) + below)
+
+    def importance(self, rng: np.random.Generator, many: int = 512) -> Array:
+        """Share (d,) of each parameter in the variance of the predicted score; sums to 1.
+
+        Total effects after Jansen (1999): how much the mean moves when one coordinate is redrawn.
+        """
+        space, d = self.layout.space, len(self.layout.space)
+        points = rng.random((many, d))
+        before = self.predict(space.canonical_many(points)[0])[0]
+        effect = np.zeros(d)
+        for j in range(d):
+            moved = points.copy()
+            moved[:, j] = rng.random(many)
+            effect[j] = ((self.predict(space.canonical_many(moved)[0])[0] - before) ** 2).mean()
+        total = float(effect.sum())
+        return effect / total if total > 0 else np.full(d, 1 / max(d, 1))
+
+
+def _kept(losses: Array) -> NDArray[np.int64]:
+    if len(losses) <= MOST:
+        return np.arange(len(losses))
+    best = np.argsort(np.where(np.isnan(losses), np.inf, losses), kind="stable")[: MOST // 2]
+    return np.union1d(best, np.arange(len(losses) - MOST // 2, len(losses)))
+
+
+def _past(memory: Recall | None, choices: NDArray[np.bool_]) -> Surrogate | None:
+    """What earlier searches knew: one process over their evidence, older trials noisier."""
+    if memory is None or len(memory.unit) < 4:
+        return None
+    scores = norm.ppf(np.clip((1 - memory.reward) / 2, 0.02, 0.98))
+    return Surrogate(memory.unit, scores, choices, noise_scale=1 / memory.weight)
+
+
+def _agrees(remembered: Array, losses: Array) -> bool:
+    """Whether a memory's prediction ranks the new trials rather right than wrong; few say yes."""
+    there = np.isfinite(losses)
+    if there.sum() < 6 or np.ptp(remembered[there]) == 0 or np.ptp(losses[there]) == 0:
+        return True
+    return float(spearmanr(remembered[there], losses[there]).statistic) > 0
