@@ -82,11 +82,16 @@ class Train(Section):
     # latency is worth 2 % of the loss; also macro (throughput), meso (CPU, memory, cost), micro
     limits: dict[str, float] = {}  # trials beyond one are behind all others: {latency_p95_ms: 20}
     pareto: str | None = None  # pick from the front: best accuracy with latency_ms <= 20
+    tuner: Literal[
+        "controller", "grid", "random", "quasi-random", "tpe", "gp", "cma-es", "nsga-ii"
+    ] = "controller"  # what proposes; the others are baselines, and remember nothing
     trials: int = Field(16, ge=1, le=10_000)
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on
     seconds: float = Field(120.0, gt=0)  # of wall clock, for all trials
     trial_seconds: float | None = Field(None, gt=0)  # for one trial; none: what is left of those
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
+    fidelity: Literal["auto", "off"] = "auto"  # auto: a trial whose learning curve says that it
+    # cannot win any more is stopped, where one metric alone counts; off: each is fitted to its end
     trial_rows: int = Field(100_000, ge=100)  # a trial fits on a sample of at most so many rows;
     # with far fewer than the final fit has, models that are too simple win
     validation: float = Field(0.2, gt=0, lt=1)  # share of the newest rows a trial is scored on
@@ -105,6 +110,11 @@ class Train(Section):
     def goal(self) -> Objective:
         """What the search minimises. With a `pareto` rule it is the rule's metric within limits."""
         return _goal(self.objective, self.weights, self.limits, self.pareto)
+
+    @property
+    def judged(self) -> bool:
+        """Whether trials are stopped early; of several metrics, a curve of one says too little."""
+        return self.fidelity == "auto" and self.pareto is None and self.goal.plain
 
     @property
     def pick(self) -> Pick | None:
@@ -187,6 +197,8 @@ class Serving(Section):
     maximum_body_mb: float = Field(8.0, gt=0)
     maximum_rows: int = Field(10_000, ge=1)  # per request
     flush_seconds: float = Field(0.2, gt=0)  # predictions reach the store after so long at most
+    grpc_port: int | None = Field(None, ge=1, le=65535)  # needs the extra grpc; off by default
+    otel_endpoint: str | None = Field(None, pattern="^https?://")  # OTLP over HTTP; extra otel
 
 
 class Schedule(Section):
