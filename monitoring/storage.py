@@ -1,8 +1,11 @@
 """The database under the telemetry store and the claims: connections, transactions, faults, times.
 
 SQLite in WAL mode, PostgreSQL through the same code. All that depends on the dialect stands here.
-A committed transaction survives `kill -9` of its process on both. On SQLite `synchronous=NORMAL`
-keeps the database whole through a power cut too, though the last moments may then be missing.
+A committed transaction survives `kill -9` of its process on both, and a power cut never leaves half
+of one. What survives a power cut as well is a transaction's own choice on SQLite: a `lasting` one
+(labels, whose sender was told that they are kept) is on the disk when it returns, with all before
+it (`synchronous=FULL`); of the others (predictions) the last moments may be missing
+(`synchronous=NORMAL`). On PostgreSQL every commit is on the disk.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    TextClause,
     create_engine,
     event,
     insert,
     inspect,
     make_url,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -75,6 +80,7 @@ class Database:
             event.listen(self.engine, "connect", _pragmas)
             event.listen(self.engine, "begin", _begin)
         self._writer = self.engine.execution_options(everfit_write=True)
+        self._lasting = self.engine.execution_options(everfit_write=True, everfit_lasting=True)
         try:
             self._prepare()
         except BaseException:
@@ -111,9 +117,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is alone in writing: all of it is committed, or nothing."""
-        with faults(str(self)), self._writer.begin() as connection:
+    def write(self, *, lasting: bool = False) -> Iterator[Connection]:
+        """A transaction that is alone in writing: all of it is committed, or nothing.
+
+        A `lasting` one is on the disk when the block has ended, whatever happens to the machine.
+        """
+        with faults(str(self)), (self._lasting if lasting else self._writer).begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
@@ -131,6 +140,26 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             return sqlite.insert(table).on_conflict_do_nothing()
         return insert(table)
+
+    def insert_json(self, table: Table) -> TextClause:
+        """INSERT of many rows in one statement, which leaves a row in peace whose key is there.
+
+        Its parameter `rows` is a JSON array with one array for each row, in the order of the
+        table's columns. The driver lets other threads run for the whole of the statement.
+        """
+        names = ", ".join(column.name for column in table.columns)
+        if self.engine.dialect.name == "postgresql":
+            types = [column.type.compile(self.engine.dialect) for column in table.columns]
+            values = ", ".join(f"CAST(value->>{i} AS {kind})" for i, kind in enumerate(types))
+            source = "json_array_elements(CAST(:rows AS json)) AS sent(value)"
+        else:
+            values = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(table.columns)))
+            source = "json_each(:rows)"
+        # WHERE: without it SQLite takes ON for a part of a join
+        return text(
+            f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {source} "  # noqa: S608 - ours
+            "WHERE true ON CONFLICT DO NOTHING"
+        )
 
     def accumulate(self, table: Table) -> Any:
         """INSERT that adds to the row whose key is there already, column by column."""
@@ -205,7 +234,11 @@ def _pragmas(connection: Any, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     # A writer takes its lock at once: a reader that turns into a writer half-way cannot wait for
     # another writer and would be answered 'locked' at any load.
-    writes = connection.get_execution_options().get("everfit_write", False)
+    options = connection.get_execution_options()
+    writes = options.get("everfit_write", False)
+    if writes:
+        level = "FULL" if options.get("everfit_lasting", False) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -250,13 +283,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+plain_json = msgspec.json.Encoder(enc_hook=_plain)
 
 
 def to_json(value: Any, what: str = "a value") -> str:
     """JSON text; NaN and infinities become null. Raises RecordFault for what JSON cannot hold."""
     try:
-        return _encoder.encode(value).decode()
+        return plain_json.encode(value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as fault:
         raise RecordFault(f"{what} must be plain JSON values ({fault}): convert it") from None
 

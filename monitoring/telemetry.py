@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import URL, Engine, delete, exists, func, select
+from sqlalchemy.exc import DataError, IntegrityError
 
 from monitoring import request_counts
-from monitoring.errors import RecordFault, WindowFault
+from monitoring.errors import RecordFault, StoreFault, WindowFault
 from monitoring.queries import between, by_id, joined, selected
 from monitoring.records import (
     Decision,
@@ -92,8 +93,26 @@ class TelemetryStore:
             new = result.rowcount
         return Recorded(new, len(rows) - new)
 
+    def record_encoded(self, batch: bytes, rows: int) -> Recorded:
+        """Store `rows` predictions that `monitoring.recording.encoded` wrote, in one statement.
+
+        As `record` at a fraction of its cost: the values are taken as they are. Raises RecordFault
+        when they are not what the table holds.
+        """
+        statement = self.database.insert_json(predictions)
+        try:
+            with self.database.append() as connection:
+                new = connection.execute(statement, {"rows": batch.decode()}).rowcount
+        except StoreFault as fault:
+            if isinstance(fault.__cause__, IntegrityError | DataError) or "JSON" in str(fault):
+                raise RecordFault(str(fault)) from fault
+            raise
+        return Recorded(new, rows - new)
+
     def label(self, batch: Iterable[Label], source: str = "api") -> list[LabelResult]:
         """Store labels and answer each, in order; an id twice in a batch is as if sent twice.
+
+        They are on the disk when this returns, whatever happens to the process or to the machine.
 
         The first value stays. The same value again is DUPLICATE; another one is CONTRADICTED and
         kept aside (`conflicts`). A first label whose prediction is not there is UNKNOWN: it is
@@ -106,7 +125,7 @@ class TelemetryStore:
         fresh: dict[str, dict[str, Any]] = {}
         apart: list[dict[str, Any]] = []
         results: list[LabelResult] = []
-        with self.database.write() as connection:
+        with self.database.write(lasting=True) as connection:
             kept = dict(by_id(connection, select(labels.c.id, labels.c.value), labels.c.id, ids))
             known = {
                 key

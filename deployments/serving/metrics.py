@@ -80,12 +80,23 @@ class Metrics:
             "Answered rows that never reached the telemetry store.",
             registry=registry,
         )
+        self._unsampled = Counter(
+            "everfit_telemetry_unsampled_rows",
+            "Answered rows that are not in the sample that is stored.",
+            registry=registry,
+        )
         self._store_failures = Counter(
             "everfit_telemetry_store_failures", "Writes the store refused.", registry=registry
         )
         self._pending = Gauge(
             "everfit_telemetry_pending_rows",
-            "Rows on their way to the telemetry store.",
+            "Rows in memory on their way to the telemetry store.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._spooled = Gauge(
+            "everfit_telemetry_spooled_rows",
+            "Rows on disk that wait for the telemetry store.",
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -125,6 +136,13 @@ class Metrics:
 
     def dropped(self, rows: int) -> None:
         self._dropped.inc(rows)
+
+    def unsampled(self, rows: int) -> None:
+        if rows:
+            self._unsampled.inc(rows)
+
+    def spooled(self, rows: int) -> None:
+        self._spooled.set(rows)
 
     def store_failed(self) -> None:
         self._store_failures.inc()

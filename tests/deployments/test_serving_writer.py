@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,9 +16,21 @@ from deployments.serving.app import create_app
 from deployments.serving.telemetry_writer import Served, TelemetryWriter
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.records import RequestCount
+from monitoring.storage import micros
 from monitoring.telemetry import TelemetryStore
 
 NOW = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+class Row(NamedTuple):
+    """As the table has it."""
+
+    id: str
+    time: int
+    version: str
+    features: str
+    probabilities: str
+    latency_ms: float
 
 
 class Memory:
@@ -29,10 +43,12 @@ class Memory:
         self.counts_down = False
         self.tries = 0
 
-    def record(self, predictions):
+    def record_encoded(self, batch, rows):
         self.tries += 1
         if self.down:
             raise StoreFault("down")
+        predictions = [Row(*row) for row in json.loads(batch)]
+        assert len(predictions) == rows
         if any(p.id.startswith("bad") for p in predictions):
             raise RecordFault("bad row")
         self.rows += predictions
@@ -44,6 +60,12 @@ class Memory:
 
 
 class Seen(Counter):
+    def unsampled(self, rows):
+        self["unsampled"] += rows
+
+    def spooled(self, rows):
+        self["spooled"] = rows
+
     def written(self, rows):
         self["written"] += rows
 
@@ -91,9 +113,9 @@ def test_rows_reach_the_store_as_they_were_answered(writer, store, seen):
     assert writer.pending == 0
     assert [p.id for p in store.rows] == ["a", "b", "c"]
     second = store.rows[1]
-    assert second.features == {"hour": 1, "carrier": None}
-    assert second.probabilities == (0.25, 0.75)
-    assert (second.time, second.version, second.latency_ms) == (NOW, "7", 1.5)
+    assert json.loads(second.features) == {"hour": 1, "carrier": None}
+    assert json.loads(second.probabilities) == [0.25, 0.75]
+    assert (second.time, second.version, second.latency_ms) == (micros(NOW), "7", 1.5)
     assert seen["written"] == 3
 
 
@@ -142,13 +164,13 @@ def test_rows_at_fault_do_not_block_the_others(writer, store, seen):
 
 
 def test_a_flush_ends_though_rows_keep_coming(writer, store, monkeypatch):
-    record = store.record
+    record = store.record_encoded
 
-    def busy(predictions):
+    def busy(batch, rows):
         writer.add(served(f"later-{store.tries}"))
-        record(predictions)
+        record(batch, rows)
 
-    monkeypatch.setattr(store, "record", busy)
+    monkeypatch.setattr(store, "record_encoded", busy)
     writer.add(served("a"))
     writer.flush()
     assert [p.id for p in store.rows] == ["a"]
@@ -193,18 +215,18 @@ def test_the_server_keeps_answering_while_the_store_is_down(
     body = {"dataframe_records": [{"hour": 7, "wind": 1, "carrier": "UA"}]}
     with serving(app) as client:
         store = app.state.service.store
-        record = store.record
+        record = store.record_encoded
 
-        def down(_):
+        def down(*_):
             raise StoreFault("down")
 
-        monkeypatch.setattr(store, "record", down)
+        monkeypatch.setattr(store, "record_encoded", down)
         ids = [client.post("/invocations", json=body).json()["ids"][0] for _ in range(20)]
         time.sleep(0.2)
         text = client.get("/metrics").text
         assert "everfit_telemetry_pending_rows 20.0" in text
         assert "everfit_telemetry_dropped_rows_total 0.0" in text
-        monkeypatch.setattr(store, "record", record)
+        monkeypatch.setattr(store, "record_encoded", record)
     with TelemetryStore(config.store_url) as store:  # the shutdown wrote them
         frame = store.rows(None, None)
     assert set(frame["id"]) == set(ids)

@@ -1,0 +1,85 @@
+"""One answered request as the telemetry store will have it, and many of them written at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from monitoring.errors import RecordFault
+from monitoring.recording import Recording, encoded
+from monitoring.storage import micros, plain_json
+
+_ALL = Recording()
+
+
+@dataclass(slots=True, frozen=True)
+class Served:
+    """One answered request, kept as it came until it is written.
+
+    Its features are either `features`, by column, or `names` and `rows`, by row. `times` is one
+    moment for all rows, in seconds since 1970, or one for each.
+    """
+
+    ids: list[str]
+    times: float | Sequence[datetime]
+    version: str
+    features: Mapping[str, Sequence[Any]] | None
+    probabilities: np.ndarray | Sequence[Sequence[float]]  # (n, k)
+    latency_ms: float
+    names: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+
+
+class Batch(NamedTuple):
+    """Rows of several requests as JSON, ready for the store or for the disk."""
+
+    data: bytes
+    rows: int
+    left_out: int = 0  # rows that are not in the sample
+
+
+def encode(requests: Sequence[Served], recording: Recording = _ALL) -> Batch:
+    """Write what `recording` keeps of the rows. Raises RecordFault for what no store can hold."""
+    try:
+        rows = [row for request in requests for row in _rows(request, recording)]
+    except (TypeError, ValueError, OverflowError, RecursionError) as fault:
+        raise RecordFault(f"a row must have plain JSON values ({fault}): correct it") from None
+    answered = sum(len(request.ids) for request in requests)
+    return Batch(encoded(rows), len(rows), answered - len(rows))
+
+
+def _rows(request: Served, recording: Recording) -> Iterator[tuple[Any, ...]]:
+    to_json, version, latency = plain_json.encode, request.version, float(request.latency_ms)
+    names, rows = _by_row(request, recording.never)
+    sent = request.probabilities
+    probabilities = sent.tolist() if isinstance(sent, np.ndarray) else sent
+    times = request.times
+    moments = (
+        [int(times * 1e6)] * len(request.ids)
+        if isinstance(times, int | float)
+        else [micros(moment) for moment in times]
+    )
+    every = recording.share >= 1.0
+    for id_, moment, row, answer in zip(request.ids, moments, rows, probabilities, strict=True):
+        stored = id_ if recording.key is None else recording.stored_id(id_)
+        if every or recording.keeps(stored):
+            features = to_json(dict(zip(names, row, strict=True))).decode()
+            yield stored, moment, version, features, to_json(answer).decode(), latency
+
+
+def _by_row(
+    request: Served, never: frozenset[str]
+) -> tuple[Sequence[str], Sequence[Sequence[Any]] | Iterator[Sequence[Any]]]:
+    if request.features is not None:
+        kept = {n: v for n, v in request.features.items() if n not in never}
+        if not kept:
+            return (), [()] * len(request.ids)
+        return list(kept), zip(*kept.values(), strict=True)
+    if never.isdisjoint(request.names):
+        return request.names, request.rows
+    places = [i for i, name in enumerate(request.names) if name not in never]
+    return [request.names[i] for i in places], [[row[i] for i in places] for row in request.rows]
