@@ -120,3 +120,26 @@ claims = Table(
         postgresql_where=text("state = 'running'"),
     ),
 )
+
+# What the version beside the one that answered says of the same row, in a roll-out.
+shadow_answers = Table(
+    "shadow_answers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("time", BigInteger, nullable=False),  # of the row, as in `predictions`
+    Column("probabilities", Text, nullable=False),
+    Index("ix_shadow_answers_time", "time"),
+)
+
+# Every step of every roll-out: what the guards said, and what followed.
+rollout_steps = Table(
+    "rollout_steps",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("move", String, nullable=False),
+    Column("body", Text, nullable=False),
+)
