@@ -1,74 +1,28 @@
-"""Reading a request's body within its limit, and decoding it."""
+"""What a request may be: its body, its size and its kind."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
 
 from deployments.serving.errors import RequestFault
+from deployments.serving.http import Request
 
 T = TypeVar("T")
-
-# A refused body is thrown away as it comes, so that a client that sends before it reads gets the
-# answer instead of a broken connection; but only so much of it and for so long.
-_DRAIN_BYTES = 32 * 2**20
-_DRAIN_SECONDS = 1.0
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, at most `limit` bytes.
 
-    Raises RequestFault 413 as soon as more is announced or has come; no more than `limit` bytes are
-    ever held. Raises 400 for an empty body.
+    Raises RequestFault 413 as soon as more is announced or has come, and 400 for an empty body.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        await _drain(request)
-        raise _too_large(limit, int(announced))
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            chunks.clear()
-            await _drain(request)
-            raise _too_large(limit, size)
-        chunks.append(chunk)
-    body = b"".join(chunks)
-    if not body.strip():
+    body = await request.body(limit)
+    if not body or body.isspace():
         raise RequestFault(400, "body", "a body is required", "send rows", received="")
     return body
-
-
-async def _drain(request: Request) -> None:
-    if request.headers.get("expect"):  # the client waits for our word before it sends
-        return
-    left = _DRAIN_BYTES
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while left > 0:
-                message = await request.receive()
-                left -= len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except (TimeoutError, ClientDisconnect):
-        return
-
-
-def _too_large(limit: int, size: int) -> RequestFault:
-    return RequestFault(
-        413,
-        "body",
-        f"a body holds at most {limit} bytes",
-        "send fewer rows in a request, or raise serving.maximum_body_mb",
-        received=size,
-        headers={"connection": "close"},
-    )
 
 
 def check_rows(count: int, limit: int) -> None:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
 
 from deployments import environment
-from tasks.config import load
+from tasks.config import Config, load
 
-_APPLICATION = "deployments.serving.app:from_environment"
+if TYPE_CHECKING:
+    from deployments.serving.rsgi import Rsgi
+
 # One thread a worker: parallelism is over workers, and small batches get slower with more.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_KEEP_ALIVE = 75  # seconds: longer than proxies keep idle connections, which is 60 s
+_DRAIN = 15  # seconds that a worker has for what it is answering and for its telemetry
+_CONNECTIONS = 4096  # of a worker; further ones wait in the backlog
 
 
 def serve(
@@ -31,8 +46,6 @@ def serve(
     `host`, `port`, `workers` and `runs` win over the config. Workers share the port, are started
     anew when they die, and each follows the champion by itself. Raises ConfigFault.
     """
-    import uvicorn
-
     overrides: dict[str, Any] = {
         "serving__host": host,
         "serving__port": port,
@@ -51,20 +64,56 @@ def serve(
         counters = tempfile.mkdtemp(prefix="everfit-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
     try:
-        uvicorn.run(
-            _APPLICATION,
-            factory=True,
-            host=config.serving.host,
-            port=config.serving.port,
-            workers=config.serving.workers,
-            log_level=log_level,
-            access_log=False,  # /metrics counts requests
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=75,  # longer than proxies keep idle connections, which is 60 s
-            timeout_graceful_shutdown=10,
-        )
+        _server(config, log_level).serve(target_loader=_worker, wrap_loader=False)
     finally:
         if counters:
             os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
             shutil.rmtree(counters, ignore_errors=True)
+
+
+def _server(config: Config, log_level: str) -> Granian:
+    return Granian(
+        "everfit",
+        address=config.serving.host,
+        port=config.serving.port,
+        interface=Interfaces.RSGI,
+        workers=config.serving.workers,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_KEEP_ALIVE * 1000),
+        websockets=False,
+        backlog=1024,
+        backpressure=_CONNECTIONS,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_DRAIN,
+        log_level=LogLevels(log_level),
+        log_dictconfig=_TO_STDERR,
+    )
+
+
+_TO_STDERR = {  # granian's own goes to standard output
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "generic",
+            "stream": "ext://sys.stderr",
+        }
+    },
+    "loggers": {"_granian": {"handlers": ["console"], "propagate": False}},
+}
+
+
+def _worker() -> Rsgi:
+    """What granian loads in each worker."""
+    from deployments.serving.app import from_environment
+
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    return from_environment()
+
+
+def _end_with_parent() -> None:
+    """A worker whose supervisor was killed would hold the port for ever: it ends in good order."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        logging.getLogger(__name__).error("the supervisor is gone: this worker ends")
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -101,7 +101,7 @@ class Service:
         return Registry(self.config.registry_url, self.config.name, self.config.artifacts)
 
     @asynccontextmanager
-    async def running(self, _app: object) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """From start-up to shutdown; on leaving, pending predictions reach the store."""
         self.writer.start()
         self.follower.start()

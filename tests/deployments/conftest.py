@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,8 +14,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
 
+from deployments.serving.http import Application
+from deployments.serving.rsgi import Rsgi
 from models.encoding import Encoder
 from models.records import Release
 from models.schema import Column, Schema
@@ -153,24 +159,48 @@ def serving_release(make_frame: Callable[..., Any]) -> Callable[..., Release]:
 
 
 @contextmanager
-def _running(app: Any, *, ready: bool = True) -> Iterator[httpx.Client]:
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="error", access_log=False, ws="none")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+def _running(app: Application, *, ready: bool = True) -> Iterator[httpx.Client]:
+    """granian in a thread of this process, so that a test can reach into the application."""
+    with socket.socket() as held:  # listens to nothing, but keeps the port from everybody else
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        server = Server(
+            Rsgi(app).__rsgi__,
+            port=port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_level=LogLevels.error,
+        )
+
+        async def run() -> None:
+            await app.startup()
+            try:
+                await server.serve()
+            finally:
+                await app.shutdown()
+
+        loop = uvloop.new_event_loop()
+        thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                while (found := _status(client)) != 200 and (ready or found is None):
+                    assert thread.is_alive(), "the server did not start"
+                    thread.join(0.01)
+                yield client
+        finally:
+            loop.call_soon_threadsafe(server.stop)
+            thread.join(20)
+            loop.close()
+
+
+def _status(client: httpx.Client) -> int | None:
     try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            thread.join(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            while ready and client.get("/v2/health/ready").status_code != 200:
-                thread.join(0.01)
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(20)
+        return client.get("/v2/health/ready").status_code
+    except httpx.TransportError:
+        return None
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from models.training import fit_bundle
 from monitoring.telemetry import TelemetryStore
 from tasks.config import load
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 CONFIG = """\
 name: tiny
@@ -97,7 +97,7 @@ def ask(url, path):
     return answer if answer.status_code == 200 else None
 
 
-def wait(condition, process, seconds=60):
+def wait(condition, process, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert process.poll() is None, "the server ended"
@@ -139,7 +139,7 @@ def test_a_kill_loses_no_label_and_at_most_one_flush_interval(config_path):
         for thread in threads:
             thread.start()
         time.sleep(3)
-        os.kill(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # the worker and its supervisor
         killed = time.monotonic()
         process.wait()
         stop.set()
@@ -186,8 +186,44 @@ def test_one_of_two_workers_is_killed(config_path):
         assert 'everfit_serving_version{version="1"} 1.0' in text
 
 
+def test_workers_end_in_good_order_when_their_supervisor_is_killed(config_path):
+    """What they have answered reaches the store, and the port is free for the next server."""
+    with server(config_path, workers=2) as (process, url):
+        workers = wait(lambda: ready_workers(process.pid), process)
+        body = {"dataframe_records": [ROW]}
+        ids = [httpx.post(f"{url}/invocations", json=body).json()["ids"][0] for _ in range(20)]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 20
+        while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+            assert time.monotonic() < deadline, "a worker outlives its supervisor"
+            time.sleep(0.05)
+    with TelemetryStore(load(config_path).store_url) as store:
+        assert set(ids) <= set(store.rows(None, None)["id"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", int(url.rpartition(":")[2])))
+
+
+def test_an_answer_under_way_is_finished_after_sigterm(config_path):
+    with server(config_path) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as peer:
+            body = b'{"dataframe_records": [{"carrier":"UA","hour":7,"wind":1,"visibility":null}]}'
+            head = f"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+            peer.sendall(head.encode() + body[:20])
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            with pytest.raises(httpx.TransportError):  # nobody new is let in
+                httpx.get(f"{url}/v2/health/live", timeout=5)
+            peer.sendall(body[20:])
+            assert peer.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        process.wait(20)
+        assert process.returncode == 0
+
+
 def ready_workers(parent):
-    """Process ids of the workers: children of `parent` that run uvicorn's spawned target."""
+    """Process ids of the workers, the children of `parent`, once there are two."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -195,10 +231,8 @@ def ready_workers(parent):
         try:
             with open(f"/proc/{entry}/stat") as stat:
                 owner = int(stat.read().rpartition(")")[2].split()[1])
-            with open(f"/proc/{entry}/cmdline") as line:
-                spawned = "spawn_main" in line.read()
         except OSError:
             continue
-        if owner == parent and spawned:
+        if owner == parent:
             found.append(int(entry))
     return found if len(found) >= 2 else []
