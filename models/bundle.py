@@ -1,57 +1,88 @@
 """A bundle: one folder with a fitted model, its encoder and its lineage, and no pickle in it.
 
     bundle.json     schema, encoder, family, parameters, lineage, an example with its answers
+    model.onnx      the model for ONNX Runtime, if it answers as the model itself does
     model.*         what the family wrote: model.skops or model.pt2, and model.json
     digest.json     sha256 of every file, and of the whole
 
-Loading needs neither pandas, MLflow nor Prefect.
+Loading needs neither pandas, MLflow nor Prefect; with model.onnx, no scikit-learn or torch either.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import families
-from models.encoding import Encoder
+from models import bundle_files as files
+from models.bundle_files import digest, verify
+from models.encoding import Encoded, Encoder
 from models.errors import BundleFault, DataFault, ModelError, SpaceFault
-from models.families import Fitted
 from models.records import Params, Scalar
 from models.schema import Schema
+
+if TYPE_CHECKING:
+    from models.families import Fitted
+
+__all__ = ["TOLERANCE", "VERSION", "Predictor", "digest", "verify", "write"]
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 TOLERANCE = 1e-5  # of a probability, between the machine that fitted and the one that serves
 
 _INFO = "bundle.json"
-_DIGEST = "digest.json"
+_ONNX = "model.onnx"
+_OLD = "the bundle is of a release that wrote no ONNX form"
+
+Runtime = Literal["onnx", "native"]
+
+
+class Answers(Protocol):
+    """What answers encoded rows, from several threads at once."""
+
+    def predict_proba(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Probabilities (n, k), n > 0, in the order of the schema's classes."""
+        ...
 
 
 class Predictor:
-    """A loaded bundle. `predict_proba` may be called from several threads at once."""
+    """A loaded bundle. `predict_proba` and the like may be called from several threads at once.
+
+    `runtime` is "onnx" where ONNX Runtime answers, else "native", and `reason` then says why.
+    """
 
     def __init__(
-        self, info: Mapping[str, Any], encoder: Encoder, fitted: Fitted, digest: str
+        self,
+        info: Mapping[str, Any],
+        encoder: Encoder,
+        fitted: Answers,
+        digest: str,
+        *,
+        runtime: Runtime = "native",
+        reason: str = "",
     ) -> None:
         self.info = info  # all of bundle.json
         self.schema = Schema.from_json(info["schema"])
         self.encoder = encoder
         self.digest = digest
+        self.runtime = runtime
+        self.reason = reason
         self._fitted = fitted
 
     @classmethod
-    def load(cls, folder: Path | str, *, digest: str | None = None) -> Predictor:
+    def load(
+        cls, folder: Path | str, *, digest: str | None = None, native: bool = False
+    ) -> Predictor:
         """Load a bundle whose files are as written, and whose digest is `digest` if given.
 
-        Raises BundleFault for a folder that is incomplete, altered or of another version.
+        `native` asks for the family's own form even if there is an ONNX form. Raises BundleFault
+        for a folder that is incomplete, altered or of another version.
         """
         folder = Path(folder)
         found = verify(folder, digest)
@@ -63,8 +94,13 @@ class Predictor:
                     "train it anew, or use the release of everfit that wrote it"
                 )
             encoder = Encoder.from_json(info["encoder"])
-            fitted = families.get(info["family"]).load(folder)
-            return cls(info, encoder, fitted, found)
+            runtime: Runtime
+            fitted, runtime, reason = (None, "native", "") if native else _onnx(folder, info)
+            if fitted is None:
+                from models import families
+
+                fitted = families.get(info["family"]).load(folder)
+            return cls(info, encoder, fitted, found, runtime=runtime, reason=reason)
         except (OSError, KeyError, TypeError, ValueError, DataFault, SpaceFault) as fault:
             raise BundleFault(
                 f"{folder} holds no bundle that can be read: {type(fault).__name__}: {fault}: "
@@ -101,8 +137,21 @@ class Predictor:
         Other columns than the schema's are ignored; no rows give (0, k). Raises DataFault that
         names the column at fault, and BundleFault if the model answers with NaN.
         """
-        encoded = self.encoder.transform(columns)
-        if not len(encoded):
+        return self.predict_encoded(self.encoder.transform(columns))
+
+    def predict_rows(
+        self, numbers: NDArray[np.float64], categories: Sequence[Sequence[Any]]
+    ) -> NDArray[np.float64]:
+        """As `predict_proba`, of numbers (n, d_num) in the schema's order that are known to be NaN
+        or within float32, and of one sequence of n values for each category column."""
+        return self.predict_encoded(self.encoder.encode(numbers, categories))
+
+    def predict_encoded(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Probabilities (n, k) of rows that this bundle's encoder encoded.
+
+        Raises BundleFault if the model answers with NaN.
+        """
+        if not len(encoded.numbers):
             return np.empty((0, len(self.classes)))
         proba = self._fitted.predict_proba(encoded)
         if not np.isfinite(proba).all():
@@ -128,110 +177,54 @@ class Predictor:
 
 
 def write(
-    folder: Path, fitted: Fitted, encoder: Encoder, info: Mapping[str, Any]
+    folder: Path,
+    fitted: Fitted,
+    encoder: Encoder,
+    info: Mapping[str, Any],
+    recorded: Encoded | None = None,
 ) -> tuple[str, NDArray[np.float64]]:
     """Write a bundle and give its digest and its answers to `info["example"]`.
 
-    Everything is written and synced in a hidden folder beside `folder` and then renamed, so that
-    `folder` is whole whenever it exists. One that is there already is replaced.
+    The model is written in ONNX too if it has such a form that answers as the model does on
+    `recorded` rows (the example's without any) and beside them, within `parity.TOLERANCE`;
+    otherwise `info["onnx"]` says why not. `folder` is whole whenever it exists; one that is there
+    already is replaced.
     """
+    from models.onnx.export import export
+
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        answers = fitted.predict_proba(encoder.transform(info["example"]))
+    sample = encoder.transform(info["example"])
+    with files.whole(folder) as temporary:
+        exported = export(
+            fitted, info["family"], encoder, len(info["schema"]["classes"]), recorded or sample
+        )
+        answers = (exported.session or fitted).predict_proba(sample)
         fitted.save(temporary)
+        if exported.session is not None:
+            (temporary / _ONNX).write_bytes(exported.model)
         whole = {
             "version": VERSION,
             **info,
             "encoder": encoder.to_json(),
+            "onnx": exported.note(),
             "answers": answers.tolist(),
         }
         text = json.dumps(whole, indent=1, allow_nan=False)
         (temporary / _INFO).write_text(text, encoding="utf-8")
-        files = _hashes(temporary)
-        total = _total(files)
-        seal = json.dumps({"digest": total, "files": files}, indent=1)
-        (temporary / _DIGEST).write_text(seal, encoding="utf-8")
-        for path in [*temporary.iterdir(), temporary]:
-            _sync(path)
-        temporary.chmod(0o755)  # mkdtemp's own is for its user alone; servers may be another
-        _replace(temporary, folder)
-        _sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        total = files.seal(temporary)
     return total, answers
 
 
-def verify(folder: Path | str, digest: str | None = None) -> str:
-    """The digest of a bundle, after checking each of its files against it.
-
-    Raises BundleFault if a file is missing, added or altered, or if the digest is not `digest`.
-    """
-    folder = Path(folder)
+def _onnx(folder: Path, info: Mapping[str, Any]) -> tuple[Answers | None, Runtime, str]:
+    """(what answers, or None; the runtime; why it is not ONNX Runtime)."""
+    note = info.get("onnx", {"runtime": "native", "reason": _OLD})
+    if note["runtime"] != "onnx":
+        return None, "native", str(note["reason"])
+    model, rows_at_once = (folder / _ONNX).read_bytes(), int(note["rows_at_once"])
     try:
-        seal = json.loads((folder / _DIGEST).read_text(encoding="utf-8"))
-        sealed, stated = dict(seal["files"]), str(seal["digest"])
-    except (OSError, KeyError, TypeError, ValueError) as fault:
-        raise BundleFault(
-            f"{folder} is no whole bundle ({type(fault).__name__}: {fault}): train or download anew"
-        ) from None
-    files = _hashes(folder)
-    if files != sealed or _total(files) != stated:
-        changed = sorted(n for n in files.keys() | sealed if files.get(n) != sealed.get(n))
-        raise BundleFault(
-            f"{folder} was altered since it was written: {', '.join(changed) or _DIGEST} differs: "
-            "download it again or train anew"
-        )
-    if digest is not None and digest != stated:
-        raise BundleFault(
-            f"the bundle in {folder} should have the digest {digest}, got {stated}: it is another "
-            "bundle, download it again"
-        )
-    return stated
+        from models.onnx.session import Session
 
-
-def digest(folder: Path | str) -> str:
-    """The digest of a bundle that is whole; BundleFault otherwise."""
-    return verify(folder)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file but the seal, by its path in the folder."""
-    result = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != _DIGEST:
-            with path.open("rb") as file:
-                result[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return result
-
-
-def _total(files: Mapping[str, str]) -> str:
-    lines = "".join(f"{value}  {name}\n" for name, value in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    try:
-        folder.rename(old / "bundle")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            (old / "bundle").rename(folder)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        return Session(model, rows_at_once), "onnx", ""
+    except Exception as fault:  # whatever ONNX Runtime raises, the family's own form is there
+        logger.warning("%s of %s cannot be loaded, serving natively: %s", _ONNX, folder, fault)
+        return None, "native", f"{_ONNX} cannot be loaded here: {type(fault).__name__}"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models import bundle
+from models import bundle, bundle_files
 from models.bundle import Predictor
 from models.errors import BundleFault, DataFault
 from models.records import Candidate
@@ -56,16 +56,8 @@ def test_a_bundle_loads_and_answers_its_own_example(family: str, tmp_path: Path)
         np.testing.assert_allclose(proba.sum(1), 1.0, atol=1e-6)
     names = {path.name for path in (tmp_path / "bundle").iterdir()}
     model = "model.pt2" if family == "mlp" else "model.skops"
-    assert (
-        {"bundle.json", "digest.json", model}
-        <= names
-        <= {
-            "bundle.json",
-            "digest.json",
-            "model.json",
-            model,
-        }
-    )
+    always = {"bundle.json", "digest.json", "model.onnx", model}
+    assert always <= names <= {*always, "model.json"}
 
 
 def test_columns_may_be_a_frame_arrays_or_lists(tmp_path: Path) -> None:
@@ -152,12 +144,15 @@ def test_no_folder_at_all_is_refused(tmp_path: Path) -> None:
         Predictor.load(tmp_path / "none")
 
 
+NATIVE = {"runtime": "native", "reason": "a test's"}
+
+
 def reseal(folder: Path, **changes: object) -> None:
     """Change bundle.json and seal the folder anew, as a careful forger or another release would."""
     path = folder / "bundle.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    files = bundle._hashes(folder)
-    seal = {"digest": bundle._total(files), "files": files}
+    files = bundle_files.hashes(folder)
+    seal = {"digest": bundle_files.total(files), "files": files}
     (folder / "digest.json").write_text(json.dumps(seal))
 
 
@@ -168,8 +163,10 @@ def reseal(folder: Path, **changes: object) -> None:
         ({"encoder": {}}, "holds no bundle that can be read: KeyError"),
         ({"schema": None}, "holds no bundle that can be read"),
         ({"schema": {"columns": [], "target": "y", "classes": [0, 1], "time": None}}, "at least"),
-        ({"family": "xgboost"}, "a family is one of"),
-        ({"family": "mlp"}, "is not readable"),
+        ({"family": "xgboost", "onnx": NATIVE}, "a family is one of"),
+        ({"family": "mlp", "onnx": NATIVE}, "is not readable"),
+        ({"onnx": {}}, "holds no bundle that can be read: KeyError"),
+        ({"onnx": {"runtime": "onnx"}}, "holds no bundle that can be read: KeyError"),
     ],
 )
 def test_a_sealed_bundle_that_makes_no_sense_is_refused(
@@ -242,8 +239,20 @@ def test_loading_imports_neither_mlflow_nor_prefect(tmp_path: Path) -> None:
     folder = made(tmp_path / "bundle").bundle
     code = (
         "import sys; from models.bundle import Predictor;"
-        f"Predictor.load({folder!r}).self_check();"
+        f"Predictor.load({folder!r}, native=True).self_check();"
         "assert not {'mlflow', 'prefect', 'evidently'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_onnx_bundle_is_served_without_the_libraries_that_made_it(tmp_path: Path) -> None:
+    folder = made(tmp_path / "bundle", "mlp").bundle
+    code = (
+        "import sys; from models.bundle import Predictor;"
+        f"predictor = Predictor.load({folder!r}); predictor.self_check();"
+        "assert predictor.runtime == 'onnx', predictor.reason;"
+        "heavy = {'pandas', 'sklearn', 'torch', 'scipy', 'skops', 'onnx', 'mlflow'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -252,6 +261,72 @@ def test_our_own_modules_import_no_pandas_to_serve() -> None:
     """skops loads pandas by itself where it is installed; nothing here asks for it."""
     code = (
         "import sys; import models.bundle, models.families;"
-        "assert not {'pandas', 'sklearn', 'torch'} & set(sys.modules)"
+        "assert not {'pandas', 'sklearn', 'torch', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("family", list(QUICK))
+def test_onnx_answers_as_the_model_itself_in_every_guise(family: str, tmp_path: Path) -> None:
+    folder = made(tmp_path / "bundle", family).bundle
+    served, native = Predictor.load(folder), Predictor.load(folder, native=True)
+    assert (served.runtime, served.reason, native.runtime) == ("onnx", "", "native")
+    parity = served.info["onnx"]["parity"]
+    assert parity["difference"] <= parity["tolerance"] <= bundle.TOLERANCE / 2
+    assert parity["rows"] == 400
+    columns = {"x": [0.1, None, -3e38, 3e38, 0.0], "c": ["u", "new", None, "v", ""]}
+    expected = native.predict_proba(columns)
+    np.testing.assert_allclose(served.predict_proba(columns), expected, atol=5e-6)
+    numbers = np.array(columns["x"], dtype=np.float64)[:, None]
+    np.testing.assert_allclose(served.predict_rows(numbers, [columns["c"]]), expected, atol=5e-6)
+    for row in range(5):
+        one = {name: values[row : row + 1] for name, values in columns.items()}
+        np.testing.assert_allclose(served.predict_proba(one), expected[row : row + 1], atol=5e-6)
+
+
+def test_a_bundle_from_before_onnx_serves_natively_and_says_so(tmp_path: Path) -> None:
+    folder = Path(made(tmp_path / "bundle").bundle)
+    (folder / "model.onnx").unlink()
+    info = json.loads((folder / "bundle.json").read_text())
+    del info["onnx"]
+    (folder / "bundle.json").write_text(json.dumps(info))
+    reseal(folder)
+    predictor = Predictor.load(folder)
+    predictor.self_check()
+    assert (predictor.runtime, predictor.reason) == ("native", bundle._OLD)
+
+
+def test_a_model_that_onnx_runtime_cannot_read_serves_natively_and_says_so(tmp_path: Path) -> None:
+    folder = Path(made(tmp_path / "bundle", "hgb").bundle)
+    (folder / "model.onnx").write_bytes(b"from another decade")
+    reseal(folder)
+    predictor = Predictor.load(folder)
+    predictor.self_check()
+    assert predictor.runtime == "native"
+    assert predictor.reason.startswith("model.onnx cannot be loaded here")
+
+
+def test_a_model_whose_onnx_form_answers_otherwise_is_not_given_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.onnx import linear
+
+    real = linear._blocks
+    monkeypatch.setattr(linear, "_blocks", lambda *given: [1.01 * b for b in real(*given)])
+    folder = Path(made(tmp_path / "bundle").bundle)
+    assert not (folder / "model.onnx").exists()
+    predictor = Predictor.load(folder)
+    predictor.self_check()
+    assert predictor.runtime == "native"
+    assert "differs by 0.00" in predictor.reason
+
+
+def test_a_model_whose_onnx_form_cannot_be_made_is_bundled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.onnx import hgb
+
+    monkeypatch.setattr(hgb, "ensemble", lambda *given: 1 / 0)
+    predictor = Predictor.load(made(tmp_path / "bundle", "hgb").bundle)
+    predictor.self_check()
+    assert predictor.reason == "its ONNX form could not be made: ZeroDivisionError"

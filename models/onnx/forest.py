@@ -1,0 +1,55 @@
+"""Breiman's forest in ONNX; a category's code is a number to it, as it is in scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.encoding import UNKNOWN
+from models.families.forest import LIMIT, FittedForest
+from models.onnx.graph import CODES, NUMBERS, Graph
+from models.onnx.trees import Tree, ensemble
+
+
+def draw(fitted: FittedForest, graph: Graph) -> str:
+    """Add the model to the graph; gives the name of its probabilities.
+
+    The forest's base rates count as one more tree. Of two classes only the second is summed.
+    """
+    estimators = fitted.model.estimators_
+    share = 1 / (len(estimators) + 1)
+    first = 1 if len(fitted.base) == 2 else 0
+    trees = []
+    for estimator in estimators:
+        tree = estimator.tree_
+        value = tree.value[:, 0, :]
+        rates = value / value.sum(axis=1, keepdims=True)
+        leaf = tree.children_left < 0
+        trees.append(
+            Tree(
+                leaf=leaf,
+                feature=tree.feature.astype(np.int64),
+                threshold=np.where(leaf, 0.0, tree.threshold),
+                left=tree.children_left.astype(np.int64),
+                right=tree.children_right.astype(np.int64),
+                missing_left=tree.missing_go_to_left.astype(bool),
+                weights=rates[:, first:] * share,
+            )
+        )
+    sums = ensemble(graph, _matrix(graph), trees, len(fitted.base) - first)
+    base = np.asarray(fitted.base[first:], dtype=np.float64) * share
+    proba = graph.node("Add", sums, graph.constant(base))
+    if first:
+        proba = graph.two(proba)
+    return graph.spread(proba, [int(c) for c in fitted.model.classes_])
+
+
+def _matrix(graph: Graph) -> str:
+    """Numbers and folded codes side by side: float64 (n, d_num + d_cat)."""
+    parts = [graph.cast(NUMBERS, np.float64)] if graph.numbers else []
+    if graph.cards:
+        codes = CODES
+        if max(graph.cards) > LIMIT:
+            known = graph.node("Less", codes, graph.constant(np.int64(LIMIT)))
+            codes = graph.node("Where", known, codes, graph.constant(np.int64(UNKNOWN)))
+        parts.append(graph.cast(codes, np.float64))
+    return graph.concat(parts)

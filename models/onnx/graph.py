@@ -1,0 +1,132 @@
+"""An ONNX graph in the making, and what every family's graph begins and ends with.
+
+Inputs are what `models.encoding.Encoder` gives: `numbers` float32 (n, d_num) with NaN where
+missing, and `codes` int64 (n, d_cat), each below its column's cardinality. An input of width 0 is
+left out. The output is `probabilities` float64 (n, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from models.encoding import UNKNOWN
+from models.families.base import ABSENT
+
+OPSET, OPSET_ML, IR = 18, 3, 9  # of 2022: whatever reads ONNX reads these
+
+NUMBERS, CODES, PROBABILITIES = "numbers", "codes", "probabilities"
+
+_ROOM = 4_000_000  # elements of the widest matrix that a run may fill: 32 MB
+
+
+class Graph:
+    """`numbers` columns of numbers, `cards` codes per category column, `k` classes."""
+
+    def __init__(self, numbers: int, cards: Sequence[int], k: int) -> None:
+        self.numbers, self.cards, self.k = numbers, tuple(cards), k
+        self.width = numbers + len(self.cards)  # of the widest matrix in it
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a run may take, so that its memory is bounded."""
+        return max(64, _ROOM // max(self.width, 1))
+
+    def constant(self, value: Any) -> str:
+        """An array, or a scalar of a NumPy type, as an initialiser."""
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add an operator with one output and give the output's name."""
+        made = helper.make_node(op, inputs, [f"v{len(self._nodes)}"], domain=domain, **attributes)
+        return self.add(made)
+
+    def add(self, made: NodeProto) -> str:
+        """Add a node that was made elsewhere; its one output is named here."""
+        del made.output[:]
+        made.output.append(f"v{len(self._nodes)}")
+        self._nodes.append(made)
+        return str(made.output[0])
+
+    def cast(self, value: str, to: type[np.generic]) -> str:
+        """`value` as another type."""
+        return self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(to)))
+
+    def concat(self, parts: Sequence[str]) -> str:
+        """Matrices of n rows side by side."""
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=1)
+
+    def standardised(
+        self, numbers: str, mean: NDArray[Any], scale: NDArray[Any], far: float
+    ) -> tuple[str, str]:
+        """((numbers - mean) / scale cut at `far` and 0 where missing, bools that tell which)."""
+        kind = mean.dtype.type
+        centred = self.node("Sub", numbers, self.constant(mean))
+        scaled = self.node("Div", centred, self.constant(scale))
+        missing = self.node("IsNaN", scaled)
+        filled = self.node("Where", missing, self.constant(kind(0)), scaled)
+        cut = self.node("Clip", filled, self.constant(kind(-far)), self.constant(kind(far)))
+        return cut, missing
+
+    def lookup(self, tables: Sequence[NDArray[Any]]) -> str:
+        """(n, d_cat, w): of each category column the row of its table at the row's code.
+
+        `tables[j]` is (codes, w); codes beyond it are unknown. One Gather serves all columns.
+        """
+        rows = []
+        for table, card in zip(tables, self.cards, strict=True):
+            beyond = table[UNKNOWN : UNKNOWN + 1] if card > len(table) else table[:0]
+            rows.append(np.concatenate([table, beyond]))
+        lengths = np.array([len(table) for table in rows], dtype=np.int64)
+        places = CODES
+        if (lengths < self.cards).any():
+            places = self.node("Min", places, self.constant(lengths - 1))
+        if len(rows) > 1:
+            places = self.node("Add", places, self.constant(np.cumsum(lengths) - lengths))
+        self.width = max(self.width, self.numbers + len(rows) * rows[0].shape[1])
+        return self.node("Gather", self.constant(np.concatenate(rows)), places, axis=0)
+
+    def flat(self, value: str, width: int) -> str:
+        """(n, a, b) as (n, width), width = a b."""
+        return self.node("Reshape", value, self.constant(np.array([0, width], dtype=np.int64)))
+
+    def two(self, positive: str) -> str:
+        """(n, 2) of the probability (n, 1) of the second class."""
+        other = self.node("Sub", self.constant(np.float64(1)), positive)
+        return self.concat([other, positive])
+
+    def spread(self, proba: str, present: Sequence[int]) -> str:
+        """`models.families.base.spread`: the classes that training showed among all k."""
+        if len(present) == self.k:
+            return proba
+        places = np.zeros((len(present), self.k))
+        places[np.arange(len(present)), list(present)] = 1 - ABSENT * (self.k - len(present))
+        absent = np.full(self.k, ABSENT)
+        absent[list(present)] = 0.0
+        moved = self.node("MatMul", proba, self.constant(places))
+        return self.node("Add", moved, self.constant(absent))
+
+    def model(self, output: str) -> ModelProto:
+        """The whole, with `output` as its answer."""
+        self._nodes.append(helper.make_node("Identity", [output], [PROBABILITIES]))
+        inputs = []
+        for name, kind, width in (
+            (NUMBERS, TensorProto.FLOAT, self.numbers),
+            (CODES, TensorProto.INT64, len(self.cards)),
+        ):
+            if width:
+                inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
+        answer = helper.make_tensor_value_info(PROBABILITIES, TensorProto.DOUBLE, ["rows", self.k])
+        graph = helper.make_graph(self._nodes, "everfit", inputs, [answer], self._constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", OPSET_ML)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR, producer_name="everfit"
+        )

@@ -1,0 +1,51 @@
+"""The perceptron in ONNX, written from its weights: neither of torch's exporters is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.families.mlp import FittedMLP
+from models.families.network import _FAR as FAR
+from models.onnx.graph import NUMBERS, Graph
+
+
+def draw(fitted: FittedMLP, graph: Graph) -> str:
+    """Add the network to the graph; gives the name of its probabilities.
+
+    Embeddings are padded to one width, so that one lookup serves all categories; the columns of
+    padding have weights of 0.
+    """
+    net = fitted.module
+    weights = [_array(weight) for weight in net.weights]
+    parts = []
+    if graph.numbers:
+        scaled, missing = graph.standardised(NUMBERS, _array(net.mean), _array(net.scale), FAR)
+        parts += [scaled, graph.cast(missing, np.float32)]
+    if graph.cards:
+        tables = [_array(table) for table in net.embeddings]
+        widths = [table.shape[1] for table in tables]
+        width = max(widths)
+        padded = [np.pad(table, ((0, 0), (0, width - table.shape[1]))) for table in tables]
+        parts.append(graph.flat(graph.lookup(padded), width * len(tables)))
+        blocks = np.split(weights[0], 2 * graph.numbers + np.cumsum([0, *widths[:-1]]), axis=1)
+        padding = [(0, 0)] + [(0, width - size) for size in widths]
+        weights[0] = np.hstack(
+            [np.pad(b, ((0, 0), pad)) for b, pad in zip(blocks, padding, strict=True)]
+        )
+    x = graph.concat(parts)
+    last = len(weights) - 1
+    for layer, (weight, bias) in enumerate(zip(weights, net.biases, strict=True)):
+        graph.width = max(graph.width, *weight.shape)
+        constants = graph.constant(weight), graph.constant(_array(bias))
+        x = graph.node("Gemm", x, *constants, transB=1)
+        if layer < last:
+            x = graph.node("Relu", x)
+    return graph.node("Softmax", graph.cast(x, np.float64), axis=1)
+
+
+def _array(tensor: Any) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = tensor.detach().numpy()
+    return result
