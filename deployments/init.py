@@ -114,11 +114,14 @@ train:
                             # cost of a fit), micro (latency)
   # limits: {{}}              # such as {{latency_p95_ms: 20}}: what breaks one is behind all others
   # pareto:                 # none; or pick from the front: best accuracy with latency_ms <= 20
+  # tuner: controller       # or a baseline that remembers nothing: grid, random, quasi-random,
+                            # tpe, gp, cma-es, nsga-ii
   trials: 16                # of the first search
   warm_trials: 6            # of each later one, which starts from what the earlier ones learnt
   seconds: 120              # a search ends after so long at the latest
   # trial_seconds:          # none; a trial is stopped after so long
   parallel: 2               # trials at once
+  # fidelity: auto          # auto: stop a trial that cannot win any more; off: fit each to its end
   # trial_rows: 100000      # a trial fits on a sample of at most so many rows
   # validation: 0.2         # share of the newest rows that a trial is scored on
   # maximum_rows:           # the final fit sees at most so many of the newest rows; none: all
@@ -185,6 +188,16 @@ gate:                       # a challenger must beat the champion on rows that n
   # slice_rows: 100         # of so many rows at least
   # refit: false            # or true: what passes learns the held-back rows too, before it serves
 
+rollout:                    # how what passes the gate comes to serve; worse: rolled back
+  # stages: []              # promoted at once; standard: as shadow, then for 5, 25, 50 % of callers
+  #                         # or a list of {{share: 0.1, minimum: 10m, maximum: 1h, requests: 200}},
+  #                         # where {{mode: shadow}} answers nobody and is compared
+  # bake: 1h                # then the one before is kept warm, and guards roll back
+  # guards: {{}}              # worse for certain by error_rate: 0.01, latency_p95_ratio: 1.5,
+  #                         # disagreement: 0.5, prediction_drift: 0.25, metric: 0.05 (loss a row)
+  # level: 0.05             # probability of rolling back one that is within all of them
+  # compared_per_second: 200  # rows that a second version answers too, at most
+
 serving:
   host: 127.0.0.1
   port: 8080
@@ -193,6 +206,15 @@ serving:
   # maximum_body_mb: 8
   # maximum_rows: 10000     # of one request
   # flush_seconds: 0.2      # predictions reach the store after so long at most
+  # sample: 1.0             # share of the predictions that is recorded, chosen by their id
+  # spool_mb: 512           # predictions on disk while the store is down; the oldest go first
+  # hang_seconds: 30        # a worker that stands still so long is started anew
+  # memory_mb:              # none; so is one that has grown beyond this
+
+telemetry:
+  # keep:                   # none; 400d: each check purges older predictions and their labels
+  never_store: []           # inputs that are never recorded, such as personal data
+  # hash_ids: false         # store ids as a hash, with the key in EVERFIT_ID_KEY
 
 schedule:
   cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring import sequential
-from monitoring.rollout import Limits, Plan, Reading
+from monitoring.rollout import Guards, Plan, Reading
 from monitoring.sequential import Bounds
 
 SLOW = 0.05  # share of requests above a p95
@@ -62,31 +62,31 @@ class Seen:
 def read(plan: Plan, seen: Seen) -> tuple[Reading, ...]:
     """Each watched guard's word, its share of the level spent as `Plan.alpha` says."""
     once, anew = plan.alpha(restarts=False), plan.alpha(restarts=True)
-    limits = plan.limits
+    guards = plan.guards
     found = (
-        _errors(limits, seen, anew),
-        _latency(limits, seen, anew),
-        _disagreement(limits, seen.whole, once),
-        _drift(limits, seen.stage, anew),
-        _metric(limits, seen.whole, seen.loss, once),
+        _errors(guards, seen, anew),
+        _latency(guards, seen, anew),
+        _disagreement(guards, seen.whole, once),
+        _drift(guards, seen.stage, anew),
+        _metric(guards, seen.whole, seen.loss, once),
     )
     return tuple(reading for reading in found if reading is not None)
 
 
-def _errors(limits: Limits, seen: Seen, alpha: float) -> Reading | None:
-    if limits.error_rate is None:
+def _errors(guards: Guards, seen: Seen, alpha: float) -> Reading | None:
+    if guards.error_rate is None:
         return None
     arms = [
         sequential.rate(arm.errors, arm.requests, alpha / 2)
         for arm in (seen.challenger, seen.champion)
     ]
     if not (seen.challenger.requests and seen.champion.requests):
-        return _silent("error_rate", limits.error_rate, "no requests to both versions yet")
-    return _judged("error_rate", sequential.difference(*arms), limits.error_rate)
+        return _silent("error_rate", guards.error_rate, "no requests to both versions yet")
+    return _judged("error_rate", sequential.difference(*arms), guards.error_rate)
 
 
-def _latency(limits: Limits, seen: Seen, alpha: float) -> Reading | None:
-    ratio = limits.latency_p95_ratio
+def _latency(guards: Guards, seen: Seen, alpha: float) -> Reading | None:
+    ratio = guards.latency_p95_ratio
     if ratio is None:
         return None
     name, times = "latency_p95_ratio", seen.challenger.latencies
@@ -114,8 +114,8 @@ def _latency(limits: Limits, seen: Seen, alpha: float) -> Reading | None:
     )
 
 
-def _disagreement(limits: Limits, pairs: Pairs, alpha: float) -> Reading | None:
-    limit = limits.disagreement
+def _disagreement(guards: Guards, pairs: Pairs, alpha: float) -> Reading | None:
+    limit = guards.disagreement
     if limit is None:
         return None
     if not len(pairs.codes):
@@ -124,8 +124,8 @@ def _disagreement(limits: Limits, pairs: Pairs, alpha: float) -> Reading | None:
     return _judged("disagreement", sequential.rate(int(other.sum()), len(other), alpha), limit)
 
 
-def _drift(limits: Limits, pairs: Pairs, alpha: float) -> Reading | None:
-    limit = limits.prediction_drift
+def _drift(guards: Guards, pairs: Pairs, alpha: float) -> Reading | None:
+    limit = guards.prediction_drift
     if limit is None:
         return None
     if not len(pairs.codes):
@@ -139,8 +139,8 @@ def _drift(limits: Limits, pairs: Pairs, alpha: float) -> Reading | None:
     return Reading("prediction_drift", worse, fine, far.value, far.low, far.high, limit, len(moved))
 
 
-def _metric(limits: Limits, pairs: Pairs, loss: str, alpha: float) -> Reading | None:
-    limit = limits.metric
+def _metric(guards: Guards, pairs: Pairs, loss: str, alpha: float) -> Reading | None:
+    limit = guards.metric
     if limit is None:
         return None
     known = pairs.codes >= 0

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from monitoring.errors import WindowFault
 from monitoring.wording import short
 
 Mode = Literal["shadow", "canary", "bake"]
@@ -26,6 +25,8 @@ class Stage:
     """One stage. It lasts `minimum` and `requests` at least; then it ends as soon as the challenger
     is clearly not worse, or after `maximum` if no guard has found it clearly worse."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     mode: Literal["shadow", "canary"] = "canary"
     share: float = 0.0  # of the traffic, as canary
     minimum: timedelta = timedelta(minutes=10)
@@ -34,16 +35,14 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.mode == "canary" and not 0 < self.share < 1:
-            raise WindowFault(
+            raise ValueError(
                 f"a canary's share of the traffic is above 0 and below 1, got {self.share:g}: "
                 "write 0.05, or leave the stage out"
             )
         if self.mode == "shadow" and self.share:
-            raise WindowFault(
-                f"a shadow answers nobody, got the share {self.share:g}: leave it out"
-            )
+            raise ValueError(f"a shadow answers nobody, got the share {self.share:g}: leave it out")
         if self.minimum > self.maximum:
-            raise WindowFault(
+            raise ValueError(
                 f"a stage's minimum is no longer than its maximum, got {short(self.minimum)} and "
                 f"{short(self.maximum)}: lengthen the maximum"
             )
@@ -53,8 +52,10 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Guards:
     """By how much a challenger may be worse than the champion; None: not watched."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     error_rate: float | None = 0.01  # share of failed requests, above the champion's
     latency_p95_ratio: float | None = 1.5  # p95 against the champion's before the stage
@@ -70,27 +71,43 @@ class Limits:
 class Plan:
     """How a challenger comes to serve. Without stages it is promoted at once, and bakes."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     stages: tuple[Stage, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    guards: Guards = field(default_factory=Guards)
     bake: timedelta = timedelta(hours=1)  # the way back is kept warm, and guards roll back
-    level: float = 0.05  # probability of rolling back one that is within all limits
+    compared_per_second: float = 200.0  # rows that a second version answers too, at most
+    level: float = 0.05  # probability of rolling back one that is within all of them
 
     def __post_init__(self) -> None:
         shares = [stage.share for stage in self.stages if stage.mode == "canary"]
         if shares != sorted(shares):
-            raise WindowFault(
+            raise ValueError(
                 f"shares grow from stage to stage, got {shares}: a caller who was moved to the "
                 "challenger stays with it; put them in order"
             )
+        if self.bake < timedelta(0) or self.compared_per_second < 0:
+            raise ValueError(
+                f"the baking and the rows compared are not negative, got {short(self.bake)} and "
+                f"{self.compared_per_second:g}: write 0 for none"
+            )
         if not 0 < self.level < 0.5:
-            raise WindowFault(f"a level lies within 0..0.5, got {self.level:g}: write 0.05")
+            raise ValueError(f"a level lies within 0..0.5, got {self.level:g}: write 0.05")
 
     def alpha(self, *, restarts: bool) -> float:
         """A guard's share of the level. One whose evidence starts anew with each stage has as many
         tries as there are stages, the baking included."""
-        guards = max(1, len(self.limits.watched()))
+        guards = max(1, len(self.guards.watched()))
         tries = len(self.stages) + (self.bake > timedelta(0)) if restarts else 1
         return self.level / guards / max(1, tries)
+
+
+STANDARD = (
+    Stage("shadow"),
+    Stage("canary", 0.05),
+    Stage("canary", 0.25),
+    Stage("canary", 0.5),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +246,7 @@ def record(
                 {**to_dict(s), "minimum": _seconds(s.minimum), "maximum": _seconds(s.maximum)}
                 for s in plan.stages
             ],
-            "limits": to_dict(plan.limits),
+            "guards": to_dict(plan.guards),
             "bake": _seconds(plan.bake),
             "level": plan.level,
         },
@@ -257,9 +274,9 @@ def replayed(body: Mapping[str, Any]) -> Step:
                 )
                 for s in plan["stages"]
             ),
-            Limits(**plan["limits"]),
+            Guards(**plan["guards"]),
             timedelta(seconds=plan["bake"]),
-            plan["level"],
+            level=plan["level"],
         ),
         Position(**position),
         [Reading(**reading) for reading in body["readings"]],

@@ -23,11 +23,12 @@ from pydantic import (
 )
 
 from models.gate import GateRule
+from monitoring.rollout import Plan
 from monitoring.rules import Rules, Threshold
 from monitoring.slices import SliceThreshold
 from monitoring.wording import short
 from tasks.config_faults import duplicates_refused, faults
-from tasks.durations import Duration, durations
+from tasks.durations import Duration, durations, stage_durations
 
 if TYPE_CHECKING:
     from models.search.objectives import Objective
@@ -197,8 +198,27 @@ class Serving(Section):
     maximum_body_mb: float = Field(8.0, gt=0)
     maximum_rows: int = Field(10_000, ge=1)  # per request
     flush_seconds: float = Field(0.2, gt=0)  # predictions reach the store after so long at most
+    sample: float = Field(1.0, gt=0, le=1)  # share of the predictions that is recorded, by their id
+    spool_mb: float = Field(512.0, ge=1)  # of predictions on disk while the store is down
+    hang_seconds: float = Field(30.0, gt=0)  # a worker that stands still so long is started anew
+    memory_mb: float | None = Field(None, ge=64)  # so is one that has grown beyond this
     grpc_port: int | None = Field(None, ge=1, le=65535)  # needs the extra grpc; off by default
     otel_endpoint: str | None = Field(None, pattern="^https?://")  # OTLP over HTTP; extra otel
+
+
+class Telemetry(Section):
+    """What may be kept of the predictions, and how long."""
+
+    keep: Duration | None = None  # older predictions and their labels are purged by each check
+    never_store: list[str] = []  # columns that are answered with and never recorded
+    hash_ids: bool = False  # ids are stored as a keyed hash; the key is in EVERFIT_ID_KEY
+
+    @field_validator("keep")
+    @classmethod
+    def _some_time(cls, value: Any) -> Any:
+        if value is not None and value <= timedelta(0):
+            raise ValueError("a stretch of time is longer than nothing: write it as 365d")
+        return value
 
 
 class Schedule(Section):
@@ -225,7 +245,9 @@ class Config(Section):
     monitor: Monitor = Monitor()
     policy: Annotated[Rules, durations(*_LENGTHS)] = Rules()
     gate: Annotated[GateRule, durations("block")] = GateRule()
+    rollout: Annotated[Plan, durations("bake"), stage_durations] = Plan()
     serving: Serving = Serving()
+    telemetry: Telemetry = Telemetry()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
 
@@ -246,6 +268,28 @@ class Config(Section):
             raise ValueError(
                 f"slices are columns of data.columns, got {', '.join(unknown)}: correct them under "
                 "monitor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_stored(self) -> Config:
+        never, columns = self.telemetry.never_store, self.data.columns
+        unknown = [name for name in never if name not in columns]
+        if unknown:
+            raise ValueError(
+                f"telemetry.never_store names columns of data.columns, got {', '.join(unknown)}: "
+                "correct them; what is no input of the model is not stored anyway"
+            )
+        sliced = {*self.monitor.slices, *(t.slice for t in self.monitor.slice_thresholds)}
+        if both := sorted(sliced & set(never)):
+            raise ValueError(
+                f"performance can be told by stored columns alone, and telemetry.never_store has "
+                f"{', '.join(both)}: take them out there, or out of the slices under monitor"
+            )
+        if len(set(never)) == len(columns):
+            raise ValueError(
+                "drift is seen in stored columns, and telemetry.never_store has all of them: leave "
+                "one out, such as one that says nothing about a person"
             )
         return self
 
@@ -285,6 +329,12 @@ class Config(Section):
     def folder(self) -> Path:
         assert self.runs is not None
         return self.runs
+
+    @property
+    def watched(self) -> dict[str, Literal["number", "category"]]:
+        """The inputs that are recorded, and so can be watched."""
+        never = set(self.telemetry.never_store)
+        return {name: kind for name, kind in self.data.columns.items() if name not in never}
 
     @property
     def store_url(self) -> str:

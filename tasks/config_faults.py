@@ -58,7 +58,7 @@ def faults(raw: Any, model: type[BaseModel]) -> list[str]:
             ]
             lines += [line for error in errors for line in _lines(error, model)]
             misspelt = [error["loc"] for error in errors if error["type"] in _UNKNOWN]
-            unread = [(*e["loc"], key) for e in errors for key in _durations(e)]
+            unread = [(*e["loc"], *_parts(key)) for e in errors for key in _durations(e)]
             raw = _without(raw, [*misspelt, *unread])
     return list(dict.fromkeys(lines))  # the branches of a union say the same, as does the 2nd look
 
@@ -77,6 +77,15 @@ def _durations(error: Any) -> dict[str, str]:
     """The keys of a section whose durations cannot be read, each with its fault."""
     found: dict[str, str] = error["ctx"]["keys"] if error["type"] == "durations" else {}
     return found
+
+
+def _parts(key: str) -> list[int | str]:
+    """The place of a key within its section, which may be in an entry of a list.
+
+    >>> _parts("stages.0.minimum")
+    ['stages', 0, 'minimum']
+    """
+    return [int(part) if part.isdigit() else part for part in key.split(".")]
 
 
 def _lines(error: Any, model: type[BaseModel]) -> list[str]:

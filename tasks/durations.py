@@ -58,3 +58,32 @@ def durations(*names: str) -> BeforeValidator:
         return converted
 
     return BeforeValidator(convert)
+
+
+def _stage_durations(value: Any) -> Any:
+    """The stages of a roll-out with their durations read, or the word `standard` for its own."""
+    if not isinstance(value, dict):
+        return value
+    if value.get("stages") == "standard":
+        from monitoring.rollout import STANDARD
+
+        return {**value, "stages": STANDARD}
+    if not isinstance(value.get("stages"), list):
+        return value
+    stages, wrong = [], {}
+    for number, stage in enumerate(value["stages"]):
+        converted = dict(stage) if isinstance(stage, dict) else stage
+        for name in ("minimum", "maximum"):
+            try:
+                if isinstance(stage, dict) and name in stage:
+                    converted[name] = _duration(stage[name])
+            except ValueError:
+                wrong[f"stages.{number}.{name}"] = f"{_RULE}, got {stage[name]!r}: write it as 10m"
+        stages.append(converted)
+    if wrong:
+        said = "; ".join(f"{name}: {fault}" for name, fault in wrong.items())
+        raise PydanticCustomError("durations", "{said}", {"said": said, "keys": wrong})
+    return {**value, "stages": stages}
+
+
+stage_durations = BeforeValidator(_stage_durations)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from monitoring import guards, rollout
-from monitoring.errors import WindowFault
 from monitoring.guards import Arm, Pairs, Seen
-from monitoring.rollout import Limits, Move, Plan, Position, Reading, Stage, Step
+from monitoring.rollout import Guards, Move, Plan, Position, Reading, Stage, Step
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -77,10 +76,11 @@ def test_a_plan_begins_with_its_first_stage_or_promotes_at_once():
         lambda: Stage("canary", 0.1, minimum=2 * MINUTE, maximum=MINUTE),
         lambda: Plan((Stage("canary", 0.5), Stage("canary", 0.1))),
         lambda: Plan(level=0.0),
+        lambda: Plan(bake=-MINUTE),
     ],
 )
 def test_a_plan_that_cannot_be_meant_is_told(bad):
-    with pytest.raises(WindowFault, match="got"):
+    with pytest.raises(ValueError, match="got"):
         bad()
 
 
@@ -143,7 +143,7 @@ def test_a_guard_that_cannot_speak_says_why_and_none_is_asked_in_vain():
     found = guards.read(PLAN, nothing)
     assert len(found) == 5
     assert all(r.worse is None and r.fine is None and r.reason for r in found)
-    only = replace(PLAN, limits=Limits(None, None, None, None, 0.1))
+    only = replace(PLAN, guards=Guards(None, None, None, None, 0.1))
     assert [r.name for r in guards.read(only, nothing)] == ["metric"]
     assert only.alpha(restarts=False) == 0.05
     assert only.alpha(restarts=True) == 0.05 / 4  # three stages and the baking

@@ -261,3 +261,39 @@ def test_objectives_are_checked_with_the_rest_and_read_as_one_goal(tiny_config):
     assert "got 'speed'" in lines[1]
     assert "train.limits: a limit is a finite number above 0, got latency_ms: -1.0" in lines[2]
     assert "train.pareto: a pick rule is 'best METRIC'" in lines[3]
+
+
+def test_a_rollout_is_read_with_its_stages(tiny_config):
+    stages = [
+        {"mode": "shadow", "minimum": "90s", "requests": 50},
+        {"share": 0.25, "maximum": "6h"},
+    ]
+    path = changed(
+        tiny_config, rollout={"stages": stages, "bake": "2h", "guards": {"metric": None}}
+    )
+    plan = load(path).rollout
+    shadow, canary = plan.stages
+    assert (shadow.mode, shadow.minimum, shadow.requests) == ("shadow", timedelta(seconds=90), 50)
+    assert (canary.mode, canary.share, canary.maximum) == ("canary", 0.25, timedelta(hours=6))
+    assert plan.bake == timedelta(hours=2)
+    assert "metric" not in plan.guards.watched()
+    assert [
+        s.share for s in load(changed(tiny_config, rollout={"stages": "standard"})).rollout.stages
+    ] == [0, 0.05, 0.25, 0.5]
+    bad = {
+        "stages": [{"mode": "shadow", "minimum": "soon"}, {"share": 0.1, "sahre": 1}],
+        "guards": {"latency_p59_ratio": 2},
+    }
+    with pytest.raises(ConfigFault) as fault:
+        load(changed(tiny_config, rollout=bad))
+    said = str(fault.value)
+    assert "rollout.stages.0.minimum: a duration is" in said
+    assert (
+        "rollout.guards.latency_p59_ratio: there is no such key: did you mean 'latency_p95_ratio'?"
+        in said
+    )
+    assert "rollout.stages.1.sahre: there is no such key" in said
+    with pytest.raises(ConfigFault, match="shares grow from stage to stage, got"):
+        load(
+            changed(tiny_config, rollout={"stages": [{"share": 0.5}, {"share": 0.1}], "guards": {}})
+        )
