@@ -17,7 +17,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from deployments.serving import inference_protocol, limits, protocols
+from deployments.serving import (
+    beside,
+    docs_page,
+    inference_protocol,
+    limits,
+    openapi,
+    protocols,
+)
 from deployments.serving.errors import RequestFault
 from deployments.serving.http import Application, Reply, Request, Route, json_reply
 from deployments.serving.metrics import CONTENT_TYPE
@@ -33,8 +40,12 @@ _HEADER_IDS = 16  # ids that fit into a header; the body has them all
 def create_app(config: Config, **options: Any) -> Application:
     """The application for one model; `options` are those of `Service`, found at `state.service`."""
     service = Service(config, **options)
+    tracer = beside.tracer(service, _version())
     app = Application(
-        Endpoints(service).routes(), lifespan=service.running, observe=service.answered
+        Endpoints(service).routes(),
+        lifespan=functools.partial(beside.running, service, tracer, _version()),
+        observe=service.answered,
+        tracer=tracer,
     )
     app.state.service = service
     return app
@@ -66,6 +77,9 @@ class Endpoints:
             Route("POST", f"{version}/infer", self.infer, "infer"),
             Route("POST", "/labels", self.labels, "labels"),
             Route("GET", "/ping", self.ready, "ready"),
+            Route("GET", "/health", self.ready, "ready"),  # MLflow's other name for it
+            Route("GET", "/openapi.json", self.description, "openapi"),
+            Route("GET", "/docs", self.page, "docs"),
             Route("GET", "/version", self.version, "version"),
             Route("GET", "/metrics", self.metrics, "metrics"),
             Route("GET", "/v2", self.server, "server"),
@@ -75,6 +89,9 @@ class Endpoints:
             Route("GET", f"{model}/ready", self.ready, "ready"),
             Route("GET", version, self.model, "model"),
             Route("GET", f"{version}/ready", self.ready, "ready"),
+            Route("GET", f"{model}/config", self.configuration, "config"),
+            Route("GET", f"{version}/config", self.configuration, "config"),
+            Route("POST", "/v2/repository/index", self.index, "index"),
         ]
 
     async def invocations(self, request: Request) -> Reply:
@@ -93,18 +110,20 @@ class Endpoints:
 
     async def infer(self, request: Request) -> Reply:
         started = time.perf_counter()
-        if "inference-header-content-length" in request.headers:
-            raise limits.unsupported("binary tensors", (protocols.JSON,))
+        header = request.headers.get(inference_protocol.HEADER)
         kind = limits.media_type(request)
-        if kind != protocols.JSON:
-            raise limits.unsupported(kind, (protocols.JSON,))
+        allowed = (protocols.JSON,)
+        if header is not None:
+            allowed += (inference_protocol.BINARY,)
+        if kind not in allowed:
+            raise limits.unsupported(kind, allowed)
         slot = self._slot(request)
 
         def answer(body: bytes) -> Reply:
-            rows, sent = inference_protocol.parse(body, self._config.serving.maximum_rows)
+            rows, sent = inference_protocol.parse(body, self._config.serving.maximum_rows, header)
             inference_protocol.check_outputs(sent, slot.classes)
             request.answer = answer = self._service.score(slot, rows, started)
-            return _answered(answer, inference_protocol.render(answer, sent))
+            return _answered(answer, *inference_protocol.render(answer, sent))
 
         return await self._small_or_large(request, answer)
 
@@ -130,7 +149,8 @@ class Endpoints:
         return json_reply({"ready": True, "model_version": slot.release.version})
 
     async def server(self, _request: Request) -> Reply:
-        return json_reply({"name": "everfit", "version": _version(), "extensions": []})
+        extensions = inference_protocol.EXTENSIONS
+        return json_reply({"name": "everfit", "version": _version(), "extensions": extensions})
 
     async def model(self, request: Request) -> Reply:
         slot = self._slot(request)
@@ -143,6 +163,23 @@ class Endpoints:
             "failed": self._service.slots.failure,
         }
         return json_reply(about)
+
+    async def configuration(self, request: Request) -> Reply:
+        return json_reply(inference_protocol.configuration(self._slot(request)))
+
+    async def index(self, _request: Request) -> Reply:
+        slot = self._service.slots.current
+        return json_reply(inference_protocol.index(slot, self._config.name))
+
+    async def description(self, _request: Request) -> Reply:
+        return json_reply(self._described())
+
+    async def page(self, _request: Request) -> Reply:
+        headers = [("content-type", "text/html; charset=utf-8")]
+        return Reply(200, headers, docs_page.render(self._described()))
+
+    def _described(self) -> dict[str, Any]:
+        return openapi.describe(self._config, self._service.slots.current, _version())
 
     async def version(self, _request: Request) -> Reply:
         return Reply(200, [("content-type", "text/plain; charset=utf-8")], _version().encode())
@@ -164,11 +201,15 @@ class Endpoints:
         return self._service.slots.get(request.params.get("version"))
 
 
-def _answered(answer: Answer, content: bytes) -> Reply:
+def _answered(answer: Answer, content: bytes, json_bytes: int | None = None) -> Reply:
+    """`json_bytes`: how many bytes of `content` are JSON, where tensors follow it."""
     headers = {"x-model-version": answer.version}
     if len(answer.ids) <= _HEADER_IDS:
         headers["x-prediction-ids"] = ",".join(quote(id_, safe="") for id_ in answer.ids)
-    return json_reply(content, headers=headers)
+    if json_bytes is None:
+        return json_reply(content, headers=headers)
+    headers |= {inference_protocol.HEADER: str(json_bytes)}
+    return Reply(200, [("content-type", inference_protocol.BINARY), *headers.items()], content)
 
 
 @functools.cache

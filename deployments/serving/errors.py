@@ -33,15 +33,27 @@ class RequestFault(Exception):
         self.received = shorten(received)
         self.headers = dict(headers or {})
 
-    def body(self) -> bytes:
-        """The JSON body of the answer."""
-        return error_body(self.field, self.rule, self.received, self.remedy)
+    def body(self, *, protocol: bool = False, **more: Any) -> bytes:
+        """The JSON body of the answer, `{"error": {"field", "rule", "received", "remedy", ...}}`.
 
+        With `protocol`, `{"error": text, "fault": {"field", ...}}`: the Open Inference Protocol has
+        a text as the error, and its clients read nothing else.
+        """
+        parts = {
+            "field": self.field,
+            "rule": self.rule,
+            "received": self.received,
+            "remedy": self.remedy,
+            **more,
+        }
+        if protocol:
+            return msgspec.json.encode({"error": self.text(), "fault": parts})
+        return msgspec.json.encode({"error": parts})
 
-def error_body(field: str, rule: str, received: Any, remedy: str, **more: Any) -> bytes:
-    """`{"error": {"field", "rule", "received", "remedy", ...}}` as UTF-8 JSON."""
-    fault = {"field": field, "rule": rule, "received": received, "remedy": remedy, **more}
-    return msgspec.json.encode({"error": fault})
+    def text(self) -> str:
+        """All of it in one line, where there is room for a text only."""
+        received = "" if self.received is None else f", received {self.received!r}"
+        return f"{self.field}: {self.rule}{received}: {self.remedy}"
 
 
 def shorten(value: Any, limit: int = 80) -> Any:

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from deployments.serving.errors import RequestFault, error_body
+from deployments.serving.errors import RequestFault
+from deployments.serving.tracing import Passing, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +139,15 @@ _NO_PARAMS: Mapping[str, str] = {}
 class Route:
     """`path` may have whole segments of the form `{name}`; `name` is what is counted."""
 
-    __slots__ = ("handler", "method", "name", "path")
+    __slots__ = ("attributes", "handler", "method", "name", "path", "span")
 
     def __init__(self, method: str, path: str, handler: Handler, name: str) -> None:
         self.method = method
         self.path = path
         self.handler = handler
         self.name = name
+        self.span = f"{method} {path}"
+        self.attributes = {"http.request.method": method, "http.route": path}
 
 
 class Application:
@@ -160,6 +163,7 @@ class Application:
         *,
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         observe: Observer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.state = SimpleNamespace()
         self._exact: dict[str, dict[str, Route]] = {}
@@ -167,6 +171,7 @@ class Application:
         self._remembered: dict[str, tuple[dict[str, Route], Mapping[str, str]]] = {}
         self._lifespan = lifespan
         self._observe = observe or (lambda *_: None)
+        self._tracer = tracer or Passing()
         self._exit = AsyncExitStack()
         for route in routes:
             self.add(route)
@@ -206,14 +211,24 @@ class Application:
         route = methods.get(request.method)
         if route is None:
             return _no_route(request, methods)
+        span = self._tracer.begin(route.span, route.attributes, request.headers)
         try:
             reply = await route.handler(request)
         except RequestFault as fault:
-            reply = json_reply(fault.body(), fault.status, fault.headers)
+            reply = _refused(fault, request.path)
         except Disconnected:
             reply = Reply(499, [])  # nobody reads it; it is counted
         except Exception:
-            reply = _broken(route.name)
+            reply = _broken(route.name, request.path)
+        except asyncio.CancelledError:
+            if span is not None:
+                span.end(499, None)
+            raise
+        if span is not None:
+            span.end(reply.status, request.answer)
+            if span.header is not None:
+                headers = [*reply.headers, ("traceparent", span.header)]
+                reply = Reply(reply.status, headers, reply.body)
         self._observe(route.name, reply.status, time.perf_counter() - started, request.answer)
         return reply
 
@@ -241,23 +256,33 @@ class Application:
 def _no_route(request: Request, methods: Mapping[str, Route]) -> Reply:
     if methods:
         allowed = ", ".join(sorted(methods))
-        body = error_body("method", f"this path takes {allowed}", request.method, "use it")
-        return json_reply(body, 405, {"allow": allowed})
-    body = error_body(
-        "path", "no such path", request.path[:200], "see GET /v2 and the documentation"
-    )
-    return json_reply(body, 404)
+        fault = RequestFault(
+            405,
+            "method",
+            f"this path takes {allowed}",
+            "use it",
+            received=request.method,
+            headers={"allow": allowed},
+        )
+    else:
+        fault = RequestFault(404, "path", "no such path", "see GET /docs", received=request.path)
+    return _refused(fault, request.path)
 
 
-def _broken(name: str) -> Reply:
+def _refused(fault: RequestFault, path: str, **more: Any) -> Reply:
+    """A fault as an answer; the Open Inference Protocol has its own form of one."""
+    body = fault.body(protocol=path.startswith("/v2"), **more)
+    return json_reply(body, fault.status, fault.headers)
+
+
+def _broken(name: str, path: str) -> Reply:
     """A fault of our own: an id for the log, and nothing else, leaves the server."""
     incident = uuid.uuid4().hex
     log.exception("incident %s at %s", incident, name)
-    body = error_body(
+    fault = RequestFault(
+        500,
         "server",
         "every request is answered, this one failed",
-        None,
         "report the incident id to the operator",
-        incident=incident,
     )
-    return json_reply(body, 500)
+    return _refused(fault, path, incident=incident)

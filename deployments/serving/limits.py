@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from deployments.serving.compression import decompress
 from deployments.serving.errors import RequestFault
 from deployments.serving.http import Request
 
@@ -17,9 +18,13 @@ T = TypeVar("T")
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, at most `limit` bytes.
 
-    Raises RequestFault 413 as soon as more is announced or has come, and 400 for an empty body.
+    A compressed one is given as it was before, within the same limit. Raises RequestFault 413 as
+    soon as more is announced or has come, and 400 for an empty body.
     """
     body = await request.body(limit)
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None:
+        body = decompress(body, encoding, limit)
     if not body or body.isspace():
         raise RequestFault(400, "body", "a body is required", "send rows", received="")
     return body

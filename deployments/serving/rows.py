@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,7 +16,12 @@ import numpy as np
 from deployments.serving.errors import RequestFault
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # models see numbers as float32
-_ID_LENGTH = 128
+_NUMBER_TYPES = frozenset((int, float, bool, type(None)))
+_PLAIN = {int}  # types without a value that could be missing
+_CATEGORY_TYPES = _NUMBER_TYPES | {str}
+ID_LENGTH = 128
+ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"  # no control characters, no line breaks
+_ID = re.compile(ID_PATTERN.replace("$", r"\Z"))
 _YEARS = range(1700, 2262)  # what the telemetry store's frames can hold
 
 # What pandas reads as missing in a CSV file, so that both ways of serving a model agree.
@@ -40,68 +47,157 @@ class Column(Protocol):
 class Rows:
     """What one request asks about, by column, before anything is checked.
 
-    `text`: the values came as text (CSV) and are still to be read as numbers where the schema
-    wants them. `positional`: the rows had no column names; `columns` is then empty and `rows` holds
-    them in the schema's order.
+    A column is a list, or a numeric array where it came as bytes. `text`: the values came as text
+    (CSV) and are still to be read as numbers where the schema wants them. `positional` and
+    `matrix` (n, d): the rows had no column names; `columns` is then empty and the values are in the
+    schema's order.
     """
 
-    columns: dict[str, list[Any]]
+    columns: dict[str, Any]
     count: int
     ids: Sequence[str] | None = None
     times: Sequence[str] | None = None
     text: bool = False
     positional: list[list[Any]] | None = None
+    matrix: np.ndarray | None = None
 
 
 @dataclass(slots=True)
 class Checked:
-    """Rows that the model can read: numbers as float64 arrays (NaN: missing), categories as lists
-    (None: missing), and what has to be counted."""
+    """Rows that the model can read, and what has to be counted.
 
-    inputs: dict[str, Any]
+    `numbers` float64 (n, d_num), NaN where missing, every value finite and within float32;
+    `categories` a list for each category column, None where missing; both in the schema's order.
+    """
+
+    names: tuple[str, ...]  # of the columns of `numbers`
+    numbers: np.ndarray
+    categories: dict[str, list[Any]]
     features: dict[str, list[Any]]  # as received, for the telemetry store
     ids: list[str]
     times: list[datetime] | None  # None: the request's own time
     ignored: list[str] = field(default_factory=list)
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All columns by name: numbers as arrays (n,), categories as lists."""
+        return dict(zip(self.names, self.numbers.T, strict=True)) | self.categories
 
-def check(rows: Rows, schema: Sequence[Column], time_column: str | None) -> Checked:
-    """The rows against the model's schema.
 
-    Columns that the model doesn't know are ignored, as MLflow's own scoring does, and are named in
-    the answer: since every column of the model must be there, a misspelt name is still refused.
-    Raises RequestFault 400 that names the column and the row.
+class Reader:
+    """The check of rows against one model's schema, prepared once for all requests.
+
+    Rows that are as they should be are read in one pass over all number columns; only those at
+    fault are gone through column by column, to find which one and say so.
     """
-    if rows.positional is not None:
-        rows.columns = _named(rows.positional, schema)
-    _check_columns(rows, schema)
-    inputs: dict[str, Any] = {}
-    features: dict[str, list[Any]] = {}
-    for column in schema:
-        values = rows.columns[column.name]
-        read = _numbers if column.kind == "number" else _categories
-        inputs[column.name], features[column.name] = read(column.name, values, rows.text)
-    known = {column.name for column in schema}
-    return Checked(
-        inputs=inputs,
-        features=features,
-        ids=_ids(rows.ids, rows.count),
-        times=_times(rows, time_column),
-        ignored=[name for name in rows.columns if name not in known and name != time_column],
-    )
 
+    def __init__(self, schema: Sequence[Column], time_column: str | None) -> None:
+        self._schema = tuple(schema)
+        self._time = time_column
+        self._names = tuple(c.name for c in schema if c.kind == "number")
+        self._categories = tuple(c.name for c in schema if c.kind == "category")
+        self._order = tuple(c.name for c in schema)
+        self._known = frozenset(self._order) | {time_column}
 
-def _named(rows: list[list[Any]], schema: Sequence[Column]) -> dict[str, list[Any]]:
-    for number, row in enumerate(rows):
-        if len(row) != len(schema):
+    def check(self, rows: Rows) -> Checked:
+        """The rows as the model reads them.
+
+        Columns that the model doesn't know are ignored, as MLflow's own scoring does, and are named
+        in the answer: since every column of the model must be there, a misspelt name is still
+        refused. Raises RequestFault 400 that names the column and the row.
+        """
+        if rows.matrix is not None:
+            numbers, lists = self._matrix(rows.matrix)
+        else:
+            if rows.positional is not None:
+                rows.columns = self._named(rows.positional)
+            columns = rows.columns
+            if not columns.keys() >= self._known - {self._time} or any(
+                len(values) != rows.count for values in columns.values()
+            ):
+                _check_columns(rows, self._schema)
+            numbers, lists = self._numbers(columns, rows)
+        categories: dict[str, list[Any]] = {}
+        for name in self._categories:
+            categories[name] = _categories(name, rows.columns[name], rows.text)
+        features = dict(zip(self._names, lists, strict=True))
+        if categories:
+            features |= categories
+            features = {name: features[name] for name in self._order}
+        return Checked(
+            names=self._names,
+            numbers=numbers,
+            categories=categories,
+            features=features,
+            ids=_ids(rows.ids, rows.count),
+            times=_times(rows, self._time),
+            ignored=[name for name in rows.columns if name not in self._known],
+        )
+
+    def _named(self, rows: list[list[Any]]) -> dict[str, Any]:
+        width = len(self._order)
+        for number, row in enumerate(rows):
+            if len(row) != width:
+                raise RequestFault(
+                    400,
+                    f"row {number}",
+                    f"a row without column names has the model's {width} values in order",
+                    "send every column, or send names: dataframe_split",
+                    received=len(row),
+                )
+        return dict(zip(self._order, map(list, zip(*rows, strict=True)), strict=True))
+
+    def _matrix(self, matrix: np.ndarray) -> tuple[np.ndarray, list[list[Any]]]:
+        if self._categories:
             raise RequestFault(
                 400,
-                f"row {number}",
-                f"a row without column names has the model's {len(schema)} values in order",
-                "send every column, or send names: dataframe_split",
-                received=len(row),
+                "inputs",
+                f"one tensor of all columns fits numbers, {self._categories[0]!r} is a category",
+                "send one tensor a column",
             )
-    return {column.name: [row[i] for row in rows] for i, column in enumerate(schema)}
+        if matrix.shape[1] != len(self._order):
+            raise RequestFault(
+                400,
+                "inputs[0].shape",
+                f"one tensor of all columns has the model's {len(self._order)} in order",
+                "send every column, or one tensor a column",
+                received=list(matrix.shape),
+            )
+        numbers = matrix.astype(np.float64)
+        if (np.abs(numbers) > _FLOAT32_MAX).any():
+            for place, name in enumerate(self._names):
+                _column(name, matrix[:, place], text=False)
+        lists = numbers.T.tolist()
+        return numbers, _without_nan(lists) if np.isnan(numbers).any() else lists
+
+    def _numbers(self, columns: dict[str, Any], rows: Rows) -> tuple[np.ndarray, list[list[Any]]]:
+        """(n, d_num) and the same values as lists, in one pass where nothing is at fault."""
+        lists = [columns[name] for name in self._names]
+        if not rows.text and all(type(values) is list for values in lists):
+            kinds = set(map(type, chain.from_iterable(lists)))
+            if kinds <= _NUMBER_TYPES:
+                try:
+                    # None becomes NaN
+                    numbers = np.array(lists, np.float64).reshape(len(lists), rows.count).T
+                    if not (np.abs(numbers) > _FLOAT32_MAX).any():
+                        if kinds != _PLAIN and np.isnan(numbers).any():
+                            lists = _without_nan(lists)
+                        return numbers, lists
+                except OverflowError:  # an integer beyond float64
+                    pass
+        found = [_column(name, columns[name], rows.text) for name in self._names]
+        arrays = [array for array, _ in found]
+        numbers = np.column_stack(arrays) if arrays else np.empty((rows.count, 0))
+        return numbers, [values for _, values in found]
+
+
+def check(rows: Rows, schema: Sequence[Column], time_column: str | None) -> Checked:
+    """`Reader(schema, time_column).check(rows)`, for one request."""
+    return Reader(schema, time_column).check(rows)
+
+
+def _without_nan(lists: list[list[Any]]) -> list[list[Any]]:
+    return [[None if value != value else value for value in values] for values in lists]  # noqa: PLR0124
 
 
 def _check_columns(rows: Rows, schema: Sequence[Column]) -> None:
@@ -127,15 +223,20 @@ def _check_columns(rows: Rows, schema: Sequence[Column]) -> None:
             )
 
 
-def _numbers(name: str, values: list[Any], text: bool) -> tuple[np.ndarray, list[Any]]:
-    if text:
-        values = [_number_from_text(name, row, value) for row, value in enumerate(values)]
-    if not set(map(type, values)) <= {int, float, bool, type(None)}:
-        _refuse(name, values, lambda v: isinstance(v, int | float | None), "a number or null")
-    try:
-        array = np.array(values, dtype=np.float64)  # None becomes NaN
-    except OverflowError:  # an integer beyond float64
-        array = np.array([math.inf if _is_huge(v) else 0.0 for v in values])
+def _column(name: str, values: Any, text: bool) -> tuple[np.ndarray, list[Any]]:
+    """One number column as float64 (n,) and as it came, None where missing."""
+    if isinstance(values, np.ndarray):
+        array = values.astype(np.float64)
+        values = values.tolist()
+    else:
+        if text:
+            values = [_number_from_text(name, row, value) for row, value in enumerate(values)]
+        if not _NUMBER_TYPES.issuperset(map(type, values)):
+            _refuse(name, values, lambda v: isinstance(v, int | float | None), "a number or null")
+        try:
+            array = np.array(values, dtype=np.float64)  # None becomes NaN
+        except OverflowError:  # an integer beyond float64
+            array = np.array([math.inf if _is_huge(v) else 0.0 for v in values])
     if (np.abs(array) > _FLOAT32_MAX).any():
         row = int(np.argmax(np.abs(array) > _FLOAT32_MAX))
         raise RequestFault(
@@ -145,11 +246,7 @@ def _numbers(name: str, values: list[Any], text: bool) -> tuple[np.ndarray, list
             "send null for a missing value",
             received=values[row],
         )
-    if np.isnan(array).any():
-        values = [
-            None if missing else v for v, missing in zip(values, np.isnan(array), strict=True)
-        ]
-    return array, values
+    return array, _without_nan([values])[0] if np.isnan(array).any() else values
 
 
 def _is_huge(value: Any) -> bool:
@@ -174,17 +271,19 @@ def _number_from_text(name: str, row: int, value: str) -> float | None:
         ) from None
 
 
-def _categories(name: str, values: list[Any], text: bool) -> tuple[list[Any], list[Any]]:
-    if text:
-        values = [None if value in _MISSING_TEXT else value for value in values]
+def _categories(name: str, values: Any, text: bool) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    elif text:
+        return [None if value in _MISSING_TEXT else value for value in values]
     types = set(map(type, values))
-    if not types <= {str, int, float, bool, type(None)}:
+    if not types <= _CATEGORY_TYPES:
         _refuse(name, values, lambda v: isinstance(v, str | int | float | None), "a text or null")
     if float in types:
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
         if any(isinstance(v, float) and math.isinf(v) for v in values):
             _refuse(name, values, lambda v: v not in (math.inf, -math.inf), "finite or null")
-    return values, values
+    return list(values)
 
 
 def _refuse(name: str, values: list[Any], fits: Callable[[Any], bool], rule: str) -> None:
@@ -229,12 +328,12 @@ def new_ids(count: int) -> list[str]:
 
 
 def check_id(value: str, where: str) -> None:
-    """Raises RequestFault 400 unless 1 to 128 characters, all printable."""
-    if not 0 < len(value) <= _ID_LENGTH or not value.isprintable():
+    """Raises RequestFault 400 unless 1 to 128 characters without control characters."""
+    if len(value) > ID_LENGTH or not _ID.match(value):
         raise RequestFault(
             400,
             where,
-            f"an id has 1 to {_ID_LENGTH} printable characters",
+            f"an id has 1 to {ID_LENGTH} characters, none of them a control character",
             "shorten it, or leave ids out and use those in the answer",
             received=value,
         )

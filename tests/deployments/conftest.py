@@ -56,7 +56,12 @@ class Double:
         self.fault = fault
 
     def predict_proba(self, columns: Any) -> np.ndarray:
-        encoded = self.encoder.transform(columns)
+        return self._answers(self.encoder.transform(columns))
+
+    def predict_rows(self, numbers: np.ndarray, categories: Any) -> np.ndarray:
+        return self._answers(self.encoder.encode(numbers, categories))
+
+    def _answers(self, encoded: Any) -> np.ndarray:
         score = np.nan_to_num(encoded.numbers).astype(float) @ np.array([0.1, 0.05])
         score = np.clip(score, -30, 30)
         late = 1 / (1 + np.exp(-(score + self.bias - 0.3 * encoded.codes[:, 0])))
@@ -105,14 +110,15 @@ def serving_alias() -> type[Alias]:
 
 
 @pytest.fixture(scope="session")
-def serving_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Config]:
-    """Each call gives a config with a folder of its own."""
+def serving_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """Each call gives a config with a folder of its own; `settings` are those of serving."""
 
-    def make() -> Config:
+    def make(**settings: Any) -> Config:
         folder = tmp_path_factory.mktemp("serving")
         (folder / "rows.csv").write_text("due,hour,wind,carrier,late\n")
         (folder / "tiny.yaml").write_text(CONFIG)
-        return load(folder / "tiny.yaml")
+        overrides = {f"serving__{name}": value for name, value in settings.items()}
+        return load(folder / "tiny.yaml", **overrides)
 
     return make
 

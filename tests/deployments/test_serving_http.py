@@ -39,7 +39,8 @@ def post(client, content, path="/invocations", headers=JSON):
 def fault(response, status, *, names=""):
     """The error of an answer, after checking its form."""
     assert response.status_code == status, response.text
-    error = response.json()["error"]
+    body = response.json()
+    error = body["error"] if isinstance(body["error"], dict) else body["fault"]  # /v2: a text
     assert {"field", "rule", "received", "remedy"} <= error.keys()
     assert error["rule"]
     assert error["remedy"]
@@ -297,13 +298,13 @@ def test_a_fault_of_our_own_shows_an_id_and_nothing_else(client, app, monkeypatc
 
 def test_health_answers_while_large_batches_are_worked_on(client, app, monkeypatch):
     slot = app.state.service.slots.current
-    answer = slot.model.predict_proba
+    answer = slot.model.predict_rows
 
-    def slow(columns):
+    def slow(numbers, categories):
         time.sleep(0.5)
-        return answer(columns)
+        return answer(numbers, categories)
 
-    monkeypatch.setattr(slot.model, "predict_proba", slow)
+    monkeypatch.setattr(slot.model, "predict_rows", slow)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(2) as pool:
