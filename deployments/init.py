@@ -205,11 +205,15 @@ serving:
   # poll_seconds: 1.0       # how soon a new champion answers
   # maximum_body_mb: 8
   # maximum_rows: 10000     # of one request
+  # maximum_waiting: 1000   # requests in a worker; further ones are turned away with 503
+  # timeout_seconds: 30     # that a client has to send a body, and that a request may wait
   # flush_seconds: 0.2      # predictions reach the store after so long at most
   # sample: 1.0             # share of the predictions that is recorded, chosen by their id
   # spool_mb: 512           # predictions on disk while the store is down; the oldest go first
   # hang_seconds: 30        # a worker that stands still so long is started anew
   # memory_mb:              # none; so is one that has grown beyond this
+  # grpc_port:              # the Open Inference Protocol over gRPC too; needs everfit[grpc]
+  # otel_endpoint:          # where traces are sent, http://...; needs everfit[otel]
 
 telemetry:
   # keep:                   # none; 400d: each check purges older predictions and their labels

@@ -197,6 +197,8 @@ class Serving(Section):
     poll_seconds: float = Field(1.0, gt=0)  # how often the server looks at the alias
     maximum_body_mb: float = Field(8.0, gt=0)
     maximum_rows: int = Field(10_000, ge=1)  # per request
+    maximum_waiting: int = Field(1_000, ge=1)  # requests in a worker; further ones are turned away
+    timeout_seconds: float = Field(30.0, gt=0)  # to send a body, and to be worked on
     flush_seconds: float = Field(0.2, gt=0)  # predictions reach the store after so long at most
     sample: float = Field(1.0, gt=0, le=1)  # share of the predictions that is recorded, by their id
     spool_mb: float = Field(512.0, ge=1)  # of predictions on disk while the store is down

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from deployments.serving import (
@@ -28,13 +28,16 @@ from deployments.serving import (
 from deployments.serving.errors import RequestFault
 from deployments.serving.http import Application, Reply, Request, Route, json_reply
 from deployments.serving.metrics import CONTENT_TYPE
+from deployments.serving.rows import Rows
 from deployments.serving.rsgi import Rsgi
 from deployments.serving.service import Service
 from deployments.serving.slots import Answer, Slot
 from tasks.config import Config, load
 
-_INLINE_BYTES = 16_384  # a larger body is worked on in a thread
+_INLINE_BYTES = 65_536  # a larger body is worked on in a thread
 _HEADER_IDS = 16  # ids that fit into a header; the body has them all
+
+Sent = TypeVar("Sent")  # what a protocol keeps of a request until it is answered
 
 
 def create_app(config: Config, **options: Any) -> Application:
@@ -101,12 +104,13 @@ class Endpoints:
             raise limits.unsupported(kind, (protocols.JSON, protocols.CSV))
         slot = self._service.slots.get()
 
-        def answer(body: bytes) -> Reply:
-            rows = protocols.parse(body, kind, self._config.serving.maximum_rows)
-            request.answer = answer = self._service.score(slot, rows, started)
+        def parse(body: bytes) -> tuple[Rows, None]:
+            return protocols.parse(body, kind, self._config.serving.maximum_rows), None
+
+        def render(answer: Answer, _sent: None) -> Reply:
             return _answered(answer, protocols.render(answer))
 
-        return await self._small_or_large(request, answer)
+        return await self._scored(request, slot, started, parse, render)
 
     async def infer(self, request: Request) -> Reply:
         started = time.perf_counter()
@@ -119,25 +123,45 @@ class Endpoints:
             raise limits.unsupported(kind, allowed)
         slot = self._slot(request)
 
-        def answer(body: bytes) -> Reply:
-            rows, sent = inference_protocol.parse(body, self._config.serving.maximum_rows, header)
-            inference_protocol.check_outputs(sent, slot.classes)
-            request.answer = answer = self._service.score(slot, rows, started)
+        def parse(body: bytes) -> tuple[Rows, inference_protocol.Inference]:
+            found = inference_protocol.parse(body, self._config.serving.maximum_rows, header)
+            inference_protocol.check_outputs(found[1], slot.classes)
+            return found
+
+        def render(answer: Answer, sent: inference_protocol.Inference) -> Reply:
             return _answered(answer, *inference_protocol.render(answer, sent))
 
-        return await self._small_or_large(request, answer)
+        return await self._scored(request, slot, started, parse, render)
 
-    async def _small_or_large(self, request: Request, answer: Callable[[bytes], Reply]) -> Reply:
-        body = await limits.read_body(request, self._service.limit)
-        if len(body) <= _INLINE_BYTES:
-            return answer(body)
-        return await self._service.large.run(answer, body)
+    async def _scored(
+        self,
+        request: Request,
+        slot: Slot,
+        started: float,
+        parse: Callable[[bytes], tuple[Rows, Sent]],
+        render: Callable[[Answer, Sent], Reply],
+    ) -> Reply:
+        """Rows in, an answer out: small bodies here, together with others; large ones apart."""
+        service = self._service
+        with service.gate:
+            body = await service.reading.body(request, service.limit)
+            if len(body) <= _INLINE_BYTES:
+                rows, sent = parse(body)
+                request.answer = answer = await service.answer(slot, rows, started)
+                return render(answer, sent)
+
+            def whole() -> Reply:
+                rows, sent = parse(body)
+                request.answer = answer = service.score(slot, rows, started)
+                return render(answer, sent)
+
+            return await service.large.run(whole)
 
     async def labels(self, request: Request) -> Reply:
         kind = limits.media_type(request)
         if kind != protocols.JSON:
             raise limits.unsupported(kind, (protocols.JSON,))
-        body = await limits.read_body(request, self._service.limit)
+        body = await self._service.reading.body(request, self._service.limit)
         status, content = await self._service.labelling.run(self._service.label, body)
         return json_reply(content, status)
 
@@ -185,8 +209,7 @@ class Endpoints:
         return Reply(200, [("content-type", "text/plain; charset=utf-8")], _version().encode())
 
     async def metrics(self, _request: Request) -> Reply:
-        self._service.metrics.pending(self._service.writer.pending)
-        return Reply(200, [("content-type", CONTENT_TYPE)], self._service.metrics.text())
+        return Reply(200, [("content-type", CONTENT_TYPE)], self._service.figures())
 
     def _slot(self, request: Request) -> Slot:
         name = request.params.get("name", self._config.name)
@@ -203,13 +226,20 @@ class Endpoints:
 
 def _answered(answer: Answer, content: bytes, json_bytes: int | None = None) -> Reply:
     """`json_bytes`: how many bytes of `content` are JSON, where tensors follow it."""
-    headers = {"x-model-version": answer.version}
+    headers = [
+        ("content-type", protocols.JSON if json_bytes is None else inference_protocol.BINARY),
+        ("x-model-version", answer.version),
+    ]
     if len(answer.ids) <= _HEADER_IDS:
-        headers["x-prediction-ids"] = ",".join(quote(id_, safe="") for id_ in answer.ids)
-    if json_bytes is None:
-        return json_reply(content, headers=headers)
-    headers |= {inference_protocol.HEADER: str(json_bytes)}
-    return Reply(200, [("content-type", inference_protocol.BINARY), *headers.items()], content)
+        headers.append(("x-prediction-ids", ",".join(map(_quoted, answer.ids))))
+    if json_bytes is not None:
+        headers.append((inference_protocol.HEADER, str(json_bytes)))
+    return Reply(200, headers, content)
+
+
+def _quoted(id_: str) -> str:
+    plain = id_.isascii() and id_.isalnum()  # our own are
+    return id_ if plain else quote(id_, safe="")
 
 
 @functools.cache

@@ -96,6 +96,8 @@ def media_type(request: Request) -> str:
     Raises RequestFault 415 for a charset other than UTF-8.
     """
     header = request.headers.get("content-type") or "application/json"
+    if header == "application/json":
+        return header
     kind, _, parameters = header.partition(";")
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):

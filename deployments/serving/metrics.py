@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class _Histogram(Histogram):
+    def add(self, buckets: Sequence[int], seconds: float) -> None:
+        """Many observations at once: how many fell into each bucket, and their sum."""
+        self._sum.inc(seconds)
+        for bucket, number in zip(self._buckets, buckets, strict=True):
+            if number:
+                bucket.inc(number)
 
 
 class Metrics:
@@ -24,15 +33,21 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
-        self._seconds = Histogram(
+        self._seconds = _Histogram(
             "everfit_request_seconds",
             "Time from a request's first byte to its answer.",
             ["endpoint"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._requests = Counter(
             "everfit_requests", "Requests by status.", ["endpoint", "status"], registry=registry
+        )
+        self._inside = Gauge(
+            "everfit_requests_inside",
+            "Requests that are being answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._rows = Counter(
             "everfit_predictions", "Answered rows.", ["version"], registry=registry
@@ -101,16 +116,22 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
-    def answered(self, endpoint: str, status: int, seconds: float) -> None:
-        self._requests.labels(endpoint, str(status)).inc()
-        self._seconds.labels(endpoint).observe(seconds)
+    def answered(self, endpoint: str, status: int, buckets: Sequence[int], seconds: float) -> None:
+        """Requests answered alike: how many by their time, see `SECONDS`, and seconds in all."""
+        self._requests.labels(endpoint, str(status)).inc(sum(buckets))
+        self._seconds.labels(endpoint).add(buckets, seconds)
 
-    def predicted(self, version: str, rows: int, unknown: Mapping[str, int], ignored: int) -> None:
+    def predicted(self, version: str, rows: int) -> None:
         self._rows.labels(version).inc(rows)
+
+    def strange(self, unknown: Mapping[str, int], ignored: int) -> None:
         for column, number in unknown.items():
             self._unknown.labels(column).inc(number)
         if ignored:
             self._ignored.inc(ignored)
+
+    def inside(self, requests: int) -> None:
+        self._inside.set(requests)
 
     def labelled(self, results: Mapping[str, int]) -> None:
         for result, number in results.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from deployments.serving.errors import RequestFault
+from deployments.serving.ids import new_ids
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)  # models see numbers as float32
 _NUMBER_TYPES = frozenset((int, float, bool, type(None)))
@@ -310,21 +310,6 @@ def _ids(given: Sequence[str] | None, count: int) -> list[str]:
             400, "ids", "ids are unique within a request", "give each row its own", received=twice
         )
     return list(given)
-
-
-def new_ids(count: int) -> list[str]:
-    """UUIDs of version 4 as 32 hexadecimal digits; one system call for all of them.
-
-    >>> from uuid import UUID
-    >>> {UUID(id_).version for id_ in new_ids(3)}
-    {4}
-    """
-    digits = os.urandom(16 * count).hex()
-    return [
-        f"{digits[i : i + 12]}4{digits[i + 13 : i + 16]}{'89ab'[int(digits[i + 16], 16) & 3]}"
-        f"{digits[i + 17 : i + 32]}"
-        for i in range(0, 32 * count, 32)
-    ]
 
 
 def check_id(value: str, where: str) -> None:

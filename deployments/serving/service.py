@@ -11,18 +11,24 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from deployments.serving import labels
+from deployments.serving.admission import Gate, Reading, busy
+from deployments.serving.batch import Batcher
 from deployments.serving.errors import RequestFault
 from deployments.serving.follower import Champions, Follower
+from deployments.serving.late_store import LateStore
 from deployments.serving.metrics import Metrics
-from deployments.serving.rows import Rows, check
+from deployments.serving.rows import Checked, Reader, Rows
 from deployments.serving.slots import Answer, Model, Slot, Slots
+from deployments.serving.spool import Spool
+from deployments.serving.tally import Tally
 from deployments.serving.telemetry_writer import Served, TelemetryWriter
 from models.errors import DataFault
 from monitoring.errors import RecordFault, StoreFault
-from monitoring.telemetry import TelemetryStore
 from tasks.config import Config
+from tasks.recording import recording
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +49,7 @@ class Pool:
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """The result of `call(*arguments)`. Raises RequestFault 503 when too many are waiting."""
         if self._inside >= self._limit:
-            raise RequestFault(
-                503,
-                "server",
-                f"at most {self._limit} requests of this kind are worked on at a time",
-                "send again after the time in Retry-After",
-                headers={"retry-after": "1"},
-            )
+            raise busy(f"at most {self._limit} requests of this kind are worked on at a time")
         self._inside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
@@ -63,6 +63,11 @@ class Pool:
         self._executor.shutdown(cancel_futures=True)
 
 
+def _refused(fault: DataFault) -> RequestFault:
+    """A rule of the model's own that the check doesn't know."""
+    return RequestFault(400, "rows", str(fault), "correct the rows")
+
+
 class Service:
     """What the endpoints share, from start-up to shutdown."""
 
@@ -72,7 +77,7 @@ class Service:
         *,
         registry: Callable[[], Champions] | None = None,
         load: Callable[[Path, str], Model] | None = None,
-        store: TelemetryStore | None = None,
+        store: LateStore | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.config = config
@@ -80,9 +85,15 @@ class Service:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.metrics = Metrics()
         self.slots = Slots()
-        self.store = store or TelemetryStore(config.store_url)
+        self.recording = recording(config)
+        self.store = store or LateStore(config.store_url, self.recording, self.clock)
+        spool_bytes = int(config.serving.spool_mb * 2**20)
         self.writer = TelemetryWriter(
-            self.store, self.metrics, flush_seconds=config.serving.flush_seconds
+            self.store,
+            self.metrics,
+            flush_seconds=config.serving.flush_seconds,
+            spool=Spool(config.folder / "spool", spool_bytes, self.metrics.dropped),
+            recording=self.recording,
         )
         self.follower = Follower(
             self.slots,
@@ -92,6 +103,12 @@ class Service:
             load=load,
             poll_seconds=config.serving.poll_seconds,
         )
+        self.tally = Tally(self.metrics, self.writer, self.clock, _COUNTED)
+        self.gate = Gate(config.serving.maximum_waiting)
+        self.reading = Reading(config.serving.timeout_seconds)
+        self.batcher = Batcher()
+        self._patience = config.serving.timeout_seconds
+        self._readers: WeakKeyDictionary[Slot, Reader] = WeakKeyDictionary()
         self.large = Pool("large", threads=2, waiting=62)
         self.labelling = Pool("labels", threads=1, waiting=1023)  # a store has one writer anyway
 
@@ -114,47 +131,84 @@ class Service:
 
     def _close(self) -> None:
         self.follower.close()
+        self.tally.hand_over()
         self.writer.close()
         self.large.close()
         self.labelling.close()
         self.store.close()
 
+    async def answer(self, slot: Slot, rows: Rows, started: float) -> Answer:
+        """Check, predict together with what else has come, and hand over to telemetry.
+
+        Raises RequestFault.
+        """
+        checked = self._check(slot, rows, started)
+        try:
+            answer = await self.batcher.score(slot, checked)
+        except DataFault as fault:
+            raise _refused(fault) from None
+        self._told(slot, checked, answer, started)
+        return answer
+
     def score(self, slot: Slot, rows: Rows, started: float) -> Answer:
-        """Check, predict, count, and hand over to telemetry. Raises RequestFault."""
-        checked = check(rows, slot.columns, self.config.data.time)
+        """As `answer`, alone and in the caller's thread. Raises RequestFault."""
+        checked = self._check(slot, rows, started)
         try:
             answer = slot.answer(checked)
-        except DataFault as fault:  # a rule of the model's own that `check` doesn't know
-            raise RequestFault(400, "rows", str(fault), "correct the rows") from None
-        self.metrics.predicted(
-            answer.version, len(answer.ids), slot.unknown(checked), len(answer.ignored)
-        )
+        except DataFault as fault:
+            raise _refused(fault) from None
+        self._told(slot, checked, answer, started)
+        return answer
+
+    def _check(self, slot: Slot, rows: Rows, started: float) -> Checked:
+        if time.perf_counter() - started > self._patience:
+            raise busy(f"a request is worked on within {self._patience:g} s or not at all")
+        reader = self._readers.get(slot)
+        if reader is None:
+            reader = self._readers[slot] = Reader(slot.columns, self.config.data.time)
+        return reader.check(rows)
+
+    def _told(self, slot: Slot, checked: Checked, answer: Answer, started: float) -> None:
+        unknown = slot.unknown(checked)
+        if unknown or answer.ignored:
+            self.metrics.strange(unknown, len(answer.ignored))
         self.writer.add(
             Served(
                 ids=answer.ids,
-                times=checked.times or [self.clock()] * len(answer.ids),
+                times=checked.times or self.clock().timestamp(),
                 version=answer.version,
                 features=checked.features,
                 probabilities=answer.probabilities,
                 latency_ms=(time.perf_counter() - started) * 1000,
             )
         )
-        return answer
 
     def answered(self, route: str, status: int, seconds: float, answer: Answer | None) -> None:
         """Count one request: for `/metrics` every one, for the telemetry store those that ask the
         model or bring labels; a probe of a server that isn't ready yet is no error."""
-        self.metrics.answered(route, status, seconds)
-        if route not in _COUNTED:
-            return
-        slot = self.slots.current
-        version = answer.version if answer else slot.release.version if slot else ""
-        rows = len(answer.ids) if answer and status < 400 else 0
-        self.writer.count(self.clock(), route, version, status, rows)
+        if answer is not None:
+            rows = len(answer.ids) if status < 400 else 0
+            self.tally.add(route, status, answer.version, seconds, rows)
+        else:
+            slot = self.slots.current
+            self.tally.add(route, status, slot.release.version if slot else "", seconds, 0)
+
+    def figures(self) -> bytes:
+        """All that is counted, for `/metrics`."""
+        self.tally.hand_over()
+        self.metrics.pending(self.writer.pending)
+        self.metrics.inside(self.gate.inside)
+        return self.metrics.text()
 
     def label(self, body: bytes) -> tuple[int, bytes]:
         """Store labels; predictions answered before them are stored first, so that none of them is
-        unknown. Returns status and body."""
+        unknown. Returns status and body.
+
+        While the store is down a label is refused with 503, not put on disk like a prediction: what
+        is on disk has a bound, beyond which the oldest go, and how a label was taken (the same as
+        before, another, unknown) only the store can say. So none is acknowledged that could still
+        be lost.
+        """
         found, batch = labels.parse(
             body, self.config.data.classes, self.clock(), self.config.serving.maximum_rows
         )

@@ -28,7 +28,9 @@ class Model(Protocol):
     @property
     def classes(self) -> Sequence[Any]: ...
 
-    def predict_proba(self, columns: Mapping[str, Any]) -> np.ndarray: ...
+    def predict_rows(
+        self, numbers: np.ndarray, categories: Sequence[Sequence[Any]]
+    ) -> np.ndarray: ...
 
     def self_check(self) -> None: ...
 
@@ -59,23 +61,35 @@ class Slot:
 
     def answer(self, rows: Checked) -> Answer:
         """Score checked rows."""
-        probabilities = self.model.predict_proba(rows.inputs)
-        likeliest = probabilities.argmax(axis=1).tolist()
+        return self.answered(rows, *self.score(rows.numbers, list(rows.categories.values())))
+
+    def score(
+        self, numbers: np.ndarray, categories: Sequence[Sequence[Any]]
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Probabilities (n, k) and the likeliest class of each row, of rows as in `Checked`."""
+        probabilities = self.model.predict_rows(numbers, categories)
+        classes = self.classes
+        return probabilities, [classes[i] for i in probabilities.argmax(axis=1).tolist()]
+
+    def answered(self, rows: Checked, probabilities: np.ndarray, labels: list[Any]) -> Answer:
+        """What was scored, as the answer to `rows`."""
         return Answer(
-            name=self.release.name,
-            version=self.release.version,
-            classes=self.classes,
-            ids=rows.ids,
-            labels=[self.classes[i] for i in likeliest],
-            probabilities=probabilities,
-            ignored=rows.ignored,
+            self.release.name,
+            self.release.version,
+            self.classes,
+            rows.ids,
+            labels,
+            probabilities,
+            rows.ignored,
         )
 
-    def unknown(self, rows: Checked) -> Counter[str]:
+    def unknown(self, rows: Checked) -> Mapping[str, int]:
         """How many values of each category column the model has never seen; they are allowed."""
         found: Counter[str] = Counter()
         for name, known in self._known.items():
-            number = sum(_text(v) not in known for v in rows.inputs[name] if v not in (None, ""))
+            number = sum(
+                _text(v) not in known for v in rows.categories[name] if v not in (None, "")
+            )
             if number:
                 found[name] = number
         return found

@@ -30,6 +30,9 @@ def records(*rows):
     return {"dataframe_records": list(rows)}
 
 
+LARGE = records(*[ROW | {"note": "x" * 60}] * 900)  # worked on in a thread
+
+
 def post(client, content, path="/invocations", headers=JSON):
     if not isinstance(content, bytes):
         content = json.dumps(content).encode()
@@ -38,7 +41,7 @@ def post(client, content, path="/invocations", headers=JSON):
 
 def fault(response, status, *, names=""):
     """The error of an answer, after checking its form."""
-    assert response.status_code == status, response.text
+    assert response.status_code == status, response.text[:500]
     body = response.json()
     error = body["error"] if isinstance(body["error"], dict) else body["fault"]  # /v2: a text
     assert {"field", "rule", "received", "remedy"} <= error.keys()
@@ -287,7 +290,7 @@ def test_a_fault_of_our_own_shows_an_id_and_nothing_else(client, app, monkeypatc
     def broken(*_):
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(app.state.service, "score", broken)
+    monkeypatch.setattr(app.state.service, "answer", broken)
     response = post(client, records(ROW))
     error = fault(response, 500)
     assert "secret" not in response.text
@@ -308,7 +311,7 @@ def test_health_answers_while_large_batches_are_worked_on(client, app, monkeypat
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(2) as pool:
-        large = [pool.submit(post, client, records(*[ROW] * 900)) for _ in range(2)]
+        large = [pool.submit(post, client, LARGE) for _ in range(2)]
         time.sleep(0.2)
         started = time.monotonic()
         assert client.get("/v2/health/live").status_code == 200
@@ -320,7 +323,7 @@ def test_health_answers_while_large_batches_are_worked_on(client, app, monkeypat
 
 def test_too_many_large_requests_are_turned_away(client, app, monkeypatch):
     monkeypatch.setattr(app.state.service.large, "_limit", 0)
-    response = post(client, records(*[ROW] * 900))
+    response = post(client, LARGE)
     fault(response, 503, names="server")
     assert response.headers["retry-after"] == "1"
     assert post(client, records(ROW)).status_code == 200  # small ones are still answered

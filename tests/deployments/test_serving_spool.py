@@ -16,12 +16,14 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from deployments.serving.app import create_app
 from deployments.serving.served import Batch, Served, encode
 from deployments.serving.spool import Spool
 from deployments.serving.telemetry_writer import TelemetryWriter
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.records import Prediction
 from monitoring.telemetry import TelemetryStore
+from tasks.recording import recording as recording_of
 
 NOW = datetime(2013, 1, 1, tzinfo=UTC)
 MB = 1 << 20
@@ -341,3 +343,70 @@ def test_a_label_is_on_the_disk_when_it_is_acknowledged_and_a_prediction_in_the_
             with transaction() as connection:
                 levels[name] = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert levels == {"label": 2, "decision": 1, "prediction": 1}
+
+
+BODY = {"dataframe_records": [{"hour": 7, "wind": 1, "carrier": "UA"}]}
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_server_starts_and_answers_without_its_store(serving, serving_config, serving_alias):
+    alias, config = serving_alias(), serving_config()
+    database = config.folder / "telemetry.db"
+    database.mkdir(parents=True)  # no database can be opened there
+    options = {"registry": lambda: alias, "load": alias.load}
+    with serving(create_app(config, **options)) as client:
+        (id_,) = client.post("/invocations", json=BODY).json()["ids"]
+        refused = client.post("/labels", json={"id": id_, "label": "late"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert list((config.folder / "spool").glob("*/*.segment"))  # the server is gone, the row is not
+    database.rmdir()
+    with serving(create_app(config, **options)) as client:
+        until(lambda: "everfit_telemetry_written_rows_total 1.0" in client.get("/metrics").text)
+        assert client.post("/labels", json={"id": id_, "label": "late"}).status_code == 200
+    assert not list((config.folder / "spool").iterdir())
+
+
+def test_a_server_records_a_sample_under_hashed_ids_without_some_columns(
+    serving, serving_config, serving_alias, monkeypatch
+):
+    monkeypatch.setenv("EVERFIT_ID_KEY", "a key of sixteen characters")
+    alias, config = serving_alias(), serving_config()
+    config = config.model_copy(
+        update={
+            "serving": config.serving.model_copy(update={"sample": 0.5}),
+            "telemetry": config.telemetry.model_copy(
+                update={"hash_ids": True, "never_store": ["carrier"]}
+            ),
+        }
+    )
+    ids = [f"customer-{n}" for n in range(60)]
+    with serving(create_app(config, registry=lambda: alias, load=alias.load)) as client:
+        for id_ in ids:
+            client.post("/invocations", json={**BODY, "ids": [id_]}).raise_for_status()
+        answers = client.post(
+            "/labels", json={"labels": [{"id": id_, "label": "late"} for id_ in ids]}
+        ).json()["results"]
+        again = client.post("/labels", json={"id": ids[0], "label": "late"})
+        metrics = client.get("/metrics").text
+    taken = {answer["id"] for answer in answers if answer["result"] == "accepted"}
+    assert {answer["result"] for answer in answers} == {"accepted", "unsampled"}
+    assert again.json() == {"id": ids[0], "result": "duplicate"}
+    assert f"everfit_telemetry_unsampled_rows_total {60.0 - len(taken)}" in metrics
+    recording = recording_of(config)
+    with TelemetryStore(config.store_url) as store:
+        frame = store.rows(None, None)
+        (kept,) = store.recordings()
+    assert set(frame["id"]) == {recording.stored_id(id_) for id_ in taken}
+    assert {"hour", "wind"} <= set(frame.columns)
+    assert "carrier" not in frame
+    assert set(frame["label"]) == {"late"}
+    assert (kept.share, kept.never) == (0.5, ("carrier",))
+    for file in config.folder.rglob("*"):
+        assert not file.is_file() or b"customer-" not in file.read_bytes(), file

@@ -36,7 +36,7 @@ def test_the_callers_trace_goes_on(serving, app, monkeypatch, caplog):
             assert len(span) == 16
             assert span != PARENT
         assert "traceparent" not in client.post("/invocations", json=ROW).headers
-        monkeypatch.setattr(app.state.service, "score", broken)
+        monkeypatch.setattr(app.state.service, "answer", broken)
         caplog.handler.addFilter(tracing.TraceFilter())
         client.post("/invocations", json=ROW, headers={"traceparent": HEADER})
     (record,) = (r for r in caplog.records if "incident" in r.message)

@@ -224,7 +224,8 @@ def test_the_server_keeps_answering_while_the_store_is_down(
         ids = [client.post("/invocations", json=body).json()["ids"][0] for _ in range(20)]
         time.sleep(0.2)
         text = client.get("/metrics").text
-        assert "everfit_telemetry_pending_rows 20.0" in text
+        assert "everfit_telemetry_pending_rows 0.0" in text
+        assert "everfit_telemetry_spooled_rows 20.0" in text
         assert "everfit_telemetry_dropped_rows_total 0.0" in text
         monkeypatch.setattr(store, "record_encoded", record)
     with TelemetryStore(config.store_url) as store:  # the shutdown wrote them
@@ -302,7 +303,9 @@ def test_the_server_counts_what_it_was_asked(serving, serving_config, serving_al
         with serving(app) as client:
             client.post("/invocations", json={"dataframe_records": [good] * 3})
             client.post("/invocations", json={"dataframe_records": [{"hour": "seven"}]})
-            client.post("/invocations", json={"dataframe_records": [good] * 400})  # in a thread
+            client.post(
+                "/invocations", json={"dataframe_records": [good | {"x": "y" * 200}] * 400}
+            )  # in a thread
             client.post("/labels", json={"id": "unknown", "label": "late"})
             client.get("/v2/health/ready")
 
