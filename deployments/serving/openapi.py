@@ -1,12 +1,13 @@
 """The OpenAPI 3.1 description of a server, made from the model's schema and the types it decodes.
 
 What JSON Schema cannot say (as many ids as rows, as many values as a shape says) is described for
-requests of one row, and in words; so every request that fits the description is answered, and no
-request that breaks it is.
+requests of one row, and in words; so a request that fits the description is answered, and one that
+breaks it is refused. Limits that the config sets are said in words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -287,11 +288,11 @@ def _invocations(slot: Slot, config: Config) -> Json:
         "type": "object",
         "properties": {
             "columns": {"const": list(values)},
-            "data": {"type": "array", "items": _fixed(values), "minItems": 1, "maxItems": many},
+            "data": {"type": "array", "items": _fixed(values), "minItems": 1},
         },
         "required": ["columns", "data"],
     }
-    records = {"type": "array", "items": rows, "minItems": 1, "maxItems": many}
+    records = {"type": "array", "items": rows, "minItems": 1}
     one = {"type": "array", "minItems": 1, "maxItems": 1}
     by_column = {
         "type": "object",
@@ -305,8 +306,8 @@ def _invocations(slot: Slot, config: Config) -> Json:
         "description": "Ids and event times of the caller's own, one for each row.",
         "properties": {
             "dataframe_records": one | {"items": rows},
-            "ids": one | {"items": _ID},
-            "times": one | {"items": _TIME},
+            "ids": _or_null(one | {"items": _ID}),
+            "times": _or_null(one | {"items": _TIME}),
         },
         "required": ["dataframe_records"],
         "additionalProperties": False,
@@ -427,19 +428,34 @@ def _infer(slot: Slot) -> Json:
     )
 
 
+def _or_null(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _label(classes: Sequence[Any]) -> Json:
+    """A class as JSON and CSV write it: 1 is also '1', and true where it is one of two."""
+    written: list[Any] = []
+    for value in classes:
+        written.append(value)
+        if not isinstance(value, str):
+            written += [str(value), str(value).lower()]
+            if value in (0, 1):
+                written += [int(value), bool(value), str(int(value)), str(bool(value)).lower()]
+    seen: dict[tuple[type, Any], Any] = {(type(value), value): value for value in written}
+    return {"enum": list(seen.values())}
+
+
 def _labels(config: Config, rows: int) -> Json:
     truth = {
         "type": "object",
-        "properties": {"id": _ID, "label": {"enum": list(config.data.classes)}, "time": _TIME},
+        "properties": {"id": _ID, "label": _label(config.data.classes), "time": _or_null(_TIME)},
         "required": ["id", "label"],
         "additionalProperties": False,
         "description": labels.Truth.__doc__,
     }
     batch = {
         "type": "object",
-        "properties": {
-            "labels": {"type": "array", "items": truth, "minItems": 1, "maxItems": rows}
-        },
+        "properties": {"labels": {"type": "array", "items": truth, "minItems": 1}},
         "required": ["labels"],
         "additionalProperties": False,
         "description": labels.Batch.__doc__,
@@ -447,8 +463,9 @@ def _labels(config: Config, rows: int) -> Json:
     stored = {"anyOf": [_ref("Labelled"), _ref("LabelledBatch")]}
     return _post(
         "Tell the truth about predictions",
-        "Acknowledged means stored. The same label again changes nothing; another value for a "
-        "labelled prediction is kept aside, and the first one stays.",
+        f"Acknowledged means stored. At most {rows} labels in a request. The same label again "
+        "changes nothing; another value for a labelled prediction is kept aside, and the first one "
+        "stays.",
         {"application/json": {"schema": {"anyOf": [truth, batch]}}},
         {
             "200": {
