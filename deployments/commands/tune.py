@@ -31,7 +31,10 @@ _SHOWN = 5  # of the best configurations
 @click.option("--trials", type=click.IntRange(1), help="At most so many, not the config's.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of wall clock, at most.")
 @click.option(
-    "--tuner", metavar="WORD", help="What proposes: controller, or a baseline such as random."
+    "--tuner",
+    metavar="WORD",
+    help="What proposes: controller, or one of the baselines grid, random, quasi-random, tpe, gp, "
+    "cma-es and nsga-ii.",
 )
 @click.option("--seed", type=int, help="Of the search; the config's otherwise.")
 @click.option(
