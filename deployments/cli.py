@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "explain",
     "whatif",
+    "purge",
     "ui",
     "bench",
 )

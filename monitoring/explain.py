@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from monitoring.records import Action, Decision, Kind, Signal
+from monitoring.records import Action, Decision, Kind, Signal, Window
 from monitoring.wording import moment
 
 WORDS = {True: "breached", False: "fine", None: "silent"}
@@ -98,11 +98,23 @@ def _head(decision: Decision) -> Section:
             Line(("decided", moment(decision.time)), word),
             Line(("window", decision.window_id)),
             Line(("from", f"{moment(window.start)} to {moment(window.end)}")),
-            Line(("rows", f"{window.rows:,}, {window.coverage:.0%} labelled by then")),
+            Line(("rows", f"{_rows_of(window)}, {window.coverage:.0%} labelled by then")),
+            *_not_stored(window),
             Line(("answered by", f"version {window.version}")),
             Line(("rule set", decision.rule_set)),
         ),
     )
+
+
+def _rows_of(window: Window) -> str:
+    sample = f" recorded, a share of {window.share:.3g} of all" if window.share < 1 else ""
+    return f"{window.rows:,}{sample}"
+
+
+def _not_stored(window: Window) -> tuple[Line, ...]:
+    if not window.not_stored:
+        return ()
+    return (Line(("not stored", f"{', '.join(window.not_stored)}: no test looks at them")),)
 
 
 def _signals(items: Sequence[Signal]) -> Iterator[Section]:

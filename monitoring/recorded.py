@@ -40,7 +40,8 @@ def signals(stored: Mapping[str, Any]) -> Signals:
 
 def window(stored: Mapping[str, Any]) -> Window:
     times = {name: datetime.fromisoformat(stored[name]) for name in ("start", "end")}
-    return Window(**{**stored, **times})
+    apart = {"not_stored": tuple(stored.get("not_stored", ()))}
+    return Window(**{**stored, **times, **apart})
 
 
 def _signal(stored: Mapping[str, Any]) -> Signal:

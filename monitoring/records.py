@@ -55,6 +55,7 @@ class LabelResult(StrEnum):
     DUPLICATE = "duplicate"  # the same value again: nothing changes
     CONTRADICTED = "contradicted"  # another value is there: the first stays, this one is kept aside
     UNKNOWN = "unknown"  # no such prediction yet: kept, and joined if the prediction comes
+    UNSAMPLED = "unsampled"  # its prediction is not in the sample that is recorded: kept as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,10 @@ class Window:
     version: str
     start: datetime
     end: datetime
-    rows: int
+    rows: int  # that were recorded
     labelled: int
+    share: float = 1.0  # of the answered rows that were recorded, where a sample is
+    not_stored: tuple[str, ...] = ()  # columns that were not recorded, for all or a part of it
 
     @property
     def coverage(self) -> float:

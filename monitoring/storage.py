@@ -117,12 +117,15 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, lasting: bool = False) -> Iterator[Connection]:
+    def write(self, *, lasting: bool = False, overwrite: bool = False) -> Iterator[Connection]:
         """A transaction that is alone in writing: all of it is committed, or nothing.
 
         A `lasting` one is on the disk when the block has ended, whatever happens to the machine.
+        With `overwrite`, what it deletes is zeroed in SQLite's file.
         """
         with faults(str(self)), (self._lasting if lasting else self._writer).begin() as connection:
+            if overwrite and self.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete=ON")
             if self.engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
@@ -172,6 +175,14 @@ class Database:
             if column.name not in keys
         }
         return statement.on_conflict_do_update(index_elements=keys, set_=summed)
+
+    def tidy(self) -> None:
+        """Bring SQLite's log into its file and empty it, if no reader is in the way."""
+        if self.engine.dialect.name == "sqlite":
+            with faults(str(self)), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         if self._owned:

@@ -80,6 +80,14 @@ request_counts = Table(
     sqlite_with_rowid=False,
 )
 
+# What of an answered row is stored, from when on: a share, without some columns, hashed ids.
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
 decisions = Table(
     "decisions",
     metadata,

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import URL, Engine, delete, exists, func, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from monitoring import request_counts
+from monitoring import recordings, request_counts
 from monitoring.errors import RecordFault, StoreFault, WindowFault
 from monitoring.queries import between, by_id, joined, selected
+from monitoring.recording import Recording
+from monitoring.recordings import Kept
 from monitoring.records import (
     Decision,
     Label,
@@ -170,7 +172,18 @@ class TelemetryStore:
         rows, labelled = self._count(start, end, version, as_of)
         name = version or "all"
         first, last = (f"{t.astimezone(UTC):%Y%m%dT%H%M%SZ}" for t in (start, end))
-        return Window(f"{model}-v{name}-{first}-{last}", model, name, start, end, rows, labelled)
+        kept = self.recordings(start, end)
+        return Window(
+            f"{model}-v{name}-{first}-{last}",
+            model,
+            name,
+            start,
+            end,
+            rows,
+            labelled,
+            share=min((one.share for one in kept), default=1.0),
+            not_stored=recordings.not_stored(kept),
+        )
 
     def coverage(
         self,
@@ -274,6 +287,16 @@ class TelemetryStore:
                 return build(rows)
             last = connection.execute(selected(None).order_by(*newest).limit(1)).all()
         return build(last).iloc[:0]
+
+    def recordings(
+        self, start: datetime | None = None, end: datetime | None = None
+    ) -> tuple[Kept, ...]:
+        """What of an answered row was stored between `start` and `end`, oldest first."""
+        return recordings.between(self.database, start, end)
+
+    def save_recording(self, recording: Recording, since: datetime) -> bool:
+        """Note that `recording` holds from `since` on. False when it held already."""
+        return recordings.save(self.database, recording, since)
 
     # -- what the server was asked ------------------------------------------------------------
 

@@ -93,14 +93,16 @@ def settings(config: Config, now: datetime) -> Settings:
     """How the config says to measure, with what the error budget has left for `now`."""
     from monitoring.measure import Settings
     from monitoring.policy_state import PolicyState
+    from monitoring.recordings import not_stored
     from monitoring.schedule import Spent
 
     monitor = config.monitor
     with places.telemetry(config) as store:
         state = PolicyState.from_dict(store.state(config.name) or {})
         known = any(_sees_drift(decision) for decision in store.decisions(1))
+        lacking = not_stored(store.recordings(now - max(lengths(config)), now))
     return Settings(
-        columns=dict(config.data.columns),
+        columns={name: kind for name, kind in config.watched.items() if name not in lacking},
         classes=tuple(config.data.classes),
         thresholds=tuple(monitor.thresholds),
         rules=config.policy,
@@ -137,19 +139,20 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
     with places.telemetry(config) as store:
         return Evidence(
             reference=reference,
-            current=store.rows(window.start, window.end, as_of=now),
-            matured=store.rows(
+            current=_rows(store, window.start, window.end, now),
+            matured=_rows(
+                store,
                 matured_to - config.monitor.performance_window,
                 matured_to,
-                as_of=now,
-                version=champion.version,
+                now,
+                champion.version,
             ),
             baseline=made.baseline,
             new_labels=store.new_labels(after=learnt_to, as_of=now),
             trained_rows=made.rows,
             last_label=store.last_label_arrival(as_of=now) or made.made,
             longer={
-                length: store.rows(window.end - length, window.end, as_of=now)
+                length: _rows(store, window.end - length, window.end, now)
                 for length in lengths(config)[1:]
             },
             proof=_table(config, champion, lineage.PROOF),
@@ -161,6 +164,16 @@ def evidence(config: Config, window: Window, now: datetime) -> Evidence:
             else None,
             probation=probation(config, store, champion, made, now),
         )
+
+
+def _rows(
+    store: TelemetryStore, start: datetime, end: datetime, now: datetime, version: str | None = None
+) -> pd.DataFrame:
+    """Recorded rows, each of which stands for as many answered ones."""
+    from monitoring.recordings import evened
+
+    frame = store.rows(start, end, version, as_of=now)
+    return evened(frame, store.recordings(start, end))
 
 
 def _usual_counts(store: TelemetryStore, window: Window) -> tuple[RequestCount, ...]:

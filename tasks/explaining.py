@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import lineage, places, release
+from tasks.recording import recording
 
 if TYPE_CHECKING:
     from monitoring.explain import Told
@@ -40,7 +41,7 @@ def traced(config: Config, prediction: str) -> tuple[Told | None, dict[str, Any]
     from monitoring import lookup
 
     with places.telemetry(config) as store:
-        answer = lookup.prediction(store, prediction)
+        answer = lookup.prediction(store, recording(config).stored_id(prediction))
     version = places.registry(config).version(answer["version"])
     made = lineage.read(config, version)
     with places.telemetry(config) as store:

@@ -42,7 +42,7 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
 def _moved(config: Config, reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
     from monitoring.witnesses import moved
 
-    return moved(reference, current, dict(config.data.columns))
+    return moved(reference, current, config.watched)
 
 
 def _kept(what: str, draw: Callable[[], Path]) -> str | None:
@@ -65,7 +65,7 @@ def _report(
     drift_report(
         reference,
         current,
-        dict(config.data.columns),
+        config.watched,
         share=config.policy.drifted_share,
         html=path,
         run=WorkspaceRun(
@@ -84,7 +84,7 @@ def _picture(
     from monitoring.movement import movements
     from monitoring.picture import draw_shift
 
-    window, columns = decision.signals.window, dict(config.data.columns)
+    window, columns = decision.signals.window, config.watched
     path = places.picture_path(config, window.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     return draw_shift(

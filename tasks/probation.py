@@ -55,7 +55,9 @@ def probation(
     loss: Loss = "error" if config.train.objective == "error" else "log_loss"
     gate = made.verdict.champion.get(loss) if made.opponent == previous.version else None
     fault = ""
-    if len(rows):
+    if len(rows) and config.telemetry.never_store:
+        fault = f"it cannot be asked: {', '.join(config.telemetry.never_store)} is not stored"
+    elif len(rows):
         try:
             rows = rows.assign(proba_previous=_answers(config, previous.version, rows))
         except Exception as raised:  # it is judged by its figure at the gate then

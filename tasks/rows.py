@@ -56,11 +56,32 @@ def served_rows(config: Config, after: datetime | None, now: datetime) -> pd.Dat
     with places.telemetry(config) as store:
         frame = store.labelled(after=after, before=now, as_of=now)
         frame = frame[~faulty(config, store, frame["time"])]
+        frame = _whole(config, store, frame)
     frame = frame.rename(columns={"label": config.data.target, "time": TIME})
     for name in config.data.columns:
         if name not in frame.columns:  # a column that no request carried
             frame[name] = None
     return frame[[*config.data.columns, config.data.target, TIME]]
+
+
+def _whole(config: Config, store: TelemetryStore, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with all their inputs. A model that learnt rows without one would learn that it is
+    missing, and it is not where the model serves."""
+    from monitoring.recordings import not_stored
+
+    never = config.telemetry.never_store
+    lacking = [n for n in not_stored(store.recordings()) if n in config.data.columns and n in frame]
+    kept = frame.iloc[:0] if never else frame.dropna(subset=lacking) if lacking else frame
+    if len(kept) < len(frame):
+        log.warning(
+            "%s: %d labelled rows are not learnt, since telemetry.never_store kept %s out of them: "
+            "bring their rows in %s",
+            config.name,
+            len(frame) - len(kept),
+            ", ".join(never or lacking),
+            config.data.source.name,
+        )
+    return kept
 
 
 def faulty(config: Config, store: TelemetryStore, when: pd.Series) -> pd.Series:

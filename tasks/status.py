@@ -43,6 +43,7 @@ def status(config: Config, now: datetime | None = None, decisions: int = 5) -> d
             "since": window.start.isoformat(),
             "predictions": window.rows,
             "labelled": window.labelled,
+            "recorded_share": window.share,
             "coverage": window.coverage if window.rows else None,
         },
         "store": counts,

@@ -99,6 +99,8 @@ def _loss(config: Config, would: list[Step]) -> dict[str, Any]:
 
     with places.telemetry(config) as store:
         rows = answers.labelled(store, would[0].time, would[-1].time)
+    if never := config.telemetry.never_store:
+        return {"rows": 0, "reason": f"no version can be asked again: {never} are not stored"}
     codes, proba = _readable(config, rows)
     known = codes >= 0
     if not known.any():

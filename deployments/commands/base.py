@@ -122,8 +122,8 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(work())
 
 
-def moment(text: str | None) -> Any:
-    """--now as a time in UTC; one without a zone is UTC."""
+def moment(text: str | None, option: str = "--now") -> Any:
+    """An option's time in UTC; one without a zone is UTC."""
     from datetime import UTC, datetime
 
     if text is None:
@@ -133,6 +133,6 @@ def moment(text: str | None) -> Any:
     except ValueError:
         raise click.BadParameter(
             f"a time is ISO 8601, got {text!r}: write it as 2013-02-01T06:00:00Z",
-            param_hint="--now",
+            param_hint=option,
         ) from None
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)

@@ -42,12 +42,14 @@ def lines(state: dict[str, Any]) -> list[str]:
     for role in ("champion", "challenger"):
         text.append(f"  {role:<11}{_version(state[role])}")
     labels, server = state["labels"], state["server"]
+    sampled = labels["recorded_share"] < 1
     if labels["coverage"] is None:
         text.append(f"  labels     no prediction since {labels['since'][:16]}")
     else:
         text.append(
             f"  labels     {labels['labelled']:,} of {labels['predictions']:,} predictions since "
             f"{labels['since'][:16]} ({labels['coverage']:.0%})"
+            + (f", a sample: {labels['recorded_share']:.3g} of all are recorded" if sampled else "")
         )
     answers = f"answers with version {server['version']}" if server["version"] else "is not ready"
     where = f"{server['url']} {answers}" if server["running"] else f"{server['url']} does not run"

@@ -150,7 +150,13 @@ STATE = {
             "reasons": ["mmd p = 0.001"],
         }
     ],
-    "labels": {"since": "2013-01-25T06:00:00", "predictions": 100, "labelled": 80, "coverage": 0.8},
+    "labels": {
+        "since": "2013-01-25T06:00:00",
+        "predictions": 100,
+        "labelled": 80,
+        "coverage": 0.8,
+        "recorded_share": 0.25,
+    },
     "server": {"url": "http://127.0.0.1:1", "running": True, "version": "3", "reason": ""},
 }
 
@@ -158,6 +164,7 @@ STATE = {
 def test_the_status_reads_well(tiny_config, monkeypatch):
     monkeypatch.setattr("tasks.status.status", lambda config: STATE)
     text = run("status", tiny_config).output
+    assert "(80%), a sample: 0.25 of all are recorded" in text
     assert "champion   version 3, 2.0 days old, 12,000 rows, log_loss 0.5012" in text
     assert "challenger none" in text
     assert "80 of 100 predictions since 2013-01-25T06:00 (80%)" in text

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from monitoring.telemetry import TelemetryStore
+
 POSTGRES = os.environ.get("EVERFIT_TEST_POSTGRES")  # for instance postgresql://user@host/database
 
 
@@ -30,3 +32,10 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with admin.begin() as connection:
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     admin.dispose()
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[TelemetryStore]:
+    """A new store, open."""
+    with TelemetryStore(store_url) as opened:
+        yield opened
