@@ -18,6 +18,7 @@ from monitoring.rules import Threshold
 __all__ = ["prediction_signal", "service_signals"]
 
 _LABELS = "labels"  # the route that brings labels; the others ask the model
+_INSIDE = ("shadow", "canary")  # counts of a roll-out: the callers were answered by the champion
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 
 
@@ -51,6 +52,7 @@ def service_signals(
     """
     if start >= end:
         raise WindowFault(f"a window ends after it starts, got {start}..{end}: swap them")
+    counts = [c for c in counts if c.route not in _INSIDE]
     asked = [c for c in counts if start <= c.minute < end and c.route != _LABELS]
     brought = [c for c in counts if start <= c.minute < end and c.route == _LABELS]
     requests = sum(c.requests for c in asked)
@@ -62,7 +64,7 @@ def service_signals(
         _error_rate(asked, brought, threshold, number, confidence, minimum_requests)
         for number, threshold in enumerate(mine["error_rate"], start=1)
     ]
-    earlier = [c for c in history if c.minute < start and c.route != _LABELS]
+    earlier = [c for c in history if c.minute < start and c.route not in (_LABELS, *_INSIDE)]
     usual, unit = _usual(earlier, start, end, minimum_periods)
     signals += [
         _throughput(requests, usual, unit, end - start, threshold, number, minimum_periods)

@@ -24,6 +24,7 @@ from deployments.serving import (
     limits,
     openapi,
     protocols,
+    routing,
 )
 from deployments.serving.errors import RequestFault
 from deployments.serving.http import Application, Reply, Request, Route, json_reply
@@ -32,6 +33,7 @@ from deployments.serving.rows import Rows
 from deployments.serving.rsgi import Rsgi
 from deployments.serving.service import Service
 from deployments.serving.slots import Answer, Slot
+from deployments.serving.tracing import TraceFilter
 from tasks.config import Config, load
 
 _INLINE_BYTES = 65_536  # a larger body is worked on in a thread
@@ -57,7 +59,9 @@ def create_app(config: Config, **options: Any) -> Application:
 def from_environment() -> Rsgi:
     """The application of a worker: the config's path in EVERFIT_CONFIG, overrides as JSON in
     EVERFIT_OVERRIDES (both set by `deployments.serving.run`)."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s%(trace)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(TraceFilter())
     logging.getLogger("deployments.serving").setLevel(logging.INFO)  # swaps are worth a line
     overrides = json.loads(os.environ.get("EVERFIT_OVERRIDES", "{}"))
     return Rsgi(create_app(load(os.environ["EVERFIT_CONFIG"], **overrides)))
@@ -86,6 +90,7 @@ class Endpoints:
             Route("GET", "/version", self.version, "version"),
             Route("GET", "/metrics", self.metrics, "metrics"),
             Route("GET", "/v2", self.server, "server"),
+            Route("GET", "/v2/", self.server, "server"),  # so the specification writes it
             Route("GET", "/v2/health/live", self.live, "live"),
             Route("GET", "/v2/health/ready", self.ready, "ready"),
             Route("GET", model, self.model, "model"),
@@ -147,15 +152,25 @@ class Endpoints:
             body = await service.reading.body(request, service.limit)
             if len(body) <= _INLINE_BYTES:
                 rows, sent = parse(body)
-                request.answer = answer = await service.answer(slot, rows, started)
+                asked, pinned = self._asked(request, slot, rows)
+                answer = await service.answer(asked, rows, started, pinned=pinned)
+                request.answer = answer
                 return render(answer, sent)
 
             def whole() -> Reply:
                 rows, sent = parse(body)
-                request.answer = answer = service.score(slot, rows, started)
+                asked, pinned = self._asked(request, slot, rows)
+                request.answer = answer = service.score(asked, rows, started, pinned=pinned)
                 return render(answer, sent)
 
             return await service.large.run(whole)
+
+    def _asked(self, request: Request, slot: Slot, rows: Rows) -> tuple[Slot, bool]:
+        """Who answers, and whether it must be that one: of callers that name no version, a share
+        goes to a canary."""
+        if "version" in request.params:
+            return slot, True
+        return self._service.routed(slot, rows, request.headers.get(routing.HEADER)), False
 
     async def labels(self, request: Request) -> Reply:
         kind = limits.media_type(request)
@@ -184,6 +199,7 @@ class Endpoints:
             "window_id": slot.release.window_id,
             "digest": slot.release.digest,
             "swaps": self._service.slots.swaps,
+            "beside": self._service.slots.told(),
             "failed": self._service.slots.failure,
         }
         return json_reply(about)

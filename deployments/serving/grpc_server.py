@@ -17,20 +17,22 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from deployments.serving import grpc_convert, inference_protocol
+from deployments.serving import grpc_convert, inference_protocol, routing
 from deployments.serving.errors import RequestFault
 from deployments.serving.grpc_messages import SERVICE, message
+from deployments.serving.rows import Rows
 from deployments.serving.service import Service
 from deployments.serving.slots import Answer, Slot
 from deployments.serving.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
-_INLINE_BYTES = 16_384  # a larger message is worked on in a thread
+_INLINE_BYTES = 65_536  # a larger message is worked on in a thread
 _HEADER_IDS = 16
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     409: grpc.StatusCode.ABORTED,
     413: grpc.StatusCode.INVALID_ARGUMENT,  # too many rows; gRPC itself refuses too many bytes
     415: grpc.StatusCode.INVALID_ARGUMENT,
@@ -163,20 +165,31 @@ class GrpcServer:
         properties = {"digest": slot.release.digest, "window_id": slot.release.window_id}
         return message("ModelMetadataResponse")(**about, properties=properties)
 
-    async def _infer(self, request: Any, _context: Any) -> tuple[Any, Answer]:
+    async def _infer(self, request: Any, context: Any) -> tuple[Any, Answer]:
         started = time.perf_counter()
+        service = self._service
         slot = self._slot(request.model_name, request.model_version)
+        pinned = bool(request.model_version)
+        key = dict(context.invocation_metadata() or ()).get(routing.HEADER)
 
-        def answer() -> tuple[Any, Answer]:
-            rows, sent = grpc_convert.parse(request, self._service.config.serving.maximum_rows)
+        def parse() -> tuple[Slot, Rows, inference_protocol.Inference]:
+            rows, sent = grpc_convert.parse(request, service.config.serving.maximum_rows)
             inference_protocol.check_outputs(sent, slot.classes)
-            answer = self._service.score(slot, rows, started)
+            return slot if pinned else service.routed(slot, rows, key), rows, sent
+
+        def render(answer: Answer, sent: inference_protocol.Inference) -> tuple[Any, Answer]:
             raw = len(request.raw_input_contents) > 0
             return grpc_convert.render(answer, sent, raw=raw), answer
 
-        if request.ByteSize() <= _INLINE_BYTES:
-            return answer()
-        return await self._service.large.run(answer)
+        def whole() -> tuple[Any, Answer]:
+            asked, rows, sent = parse()
+            return render(service.score(asked, rows, started, pinned=pinned), sent)
+
+        with service.gate:
+            if request.ByteSize() > _INLINE_BYTES:
+                return await service.large.run(whole)
+            asked, rows, sent = parse()
+            return render(await service.answer(asked, rows, started, pinned=pinned), sent)
 
 
 def _metadata(answer: Answer) -> tuple[tuple[str, str], ...]:

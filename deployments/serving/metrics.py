@@ -72,6 +72,18 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._swaps = Counter("everfit_swaps", "Versions that took over.", registry=registry)
+        self._compared = Counter(
+            "everfit_shadow_rows",
+            "Rows a second version was to answer too: compared, skipped, dropped or failed.",
+            ["result"],
+            registry=registry,
+        )
+        self._canary_faults = Counter(
+            "everfit_canary_faults",
+            "Requests that a canary could not answer; the champion did.",
+            ["version"],
+            registry=registry,
+        )
         self._load_failures = Counter(
             "everfit_load_failures",
             "Versions that could not be loaded or failed their own example.",
@@ -124,6 +136,10 @@ class Metrics:
     def predicted(self, version: str, rows: int) -> None:
         self._rows.labels(version).inc(rows)
 
+    def answered_rows(self, version: str) -> int:
+        """Rows that this process has answered with `version`."""
+        return int(self._rows.labels(version)._value.get())
+
     def strange(self, unknown: Mapping[str, int], ignored: int) -> None:
         for column, number in unknown.items():
             self._unknown.labels(column).inc(number)
@@ -142,6 +158,12 @@ class Metrics:
             self._version.labels(old).set(0)
         self._version.labels(version).set(1)
         self._swaps.inc()
+
+    def compared(self, result: str, rows: int) -> None:
+        self._compared.labels(result).inc(rows)
+
+    def canary_failed(self, version: str) -> None:
+        self._canary_faults.labels(version).inc()
 
     def load_failed(self, version: str) -> None:
         self._load_failures.labels(version).inc()

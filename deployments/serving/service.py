@@ -10,29 +10,34 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from weakref import WeakKeyDictionary
 
 from deployments.serving import labels
 from deployments.serving.admission import Gate, Reading, busy
 from deployments.serving.batch import Batcher
+from deployments.serving.comparer import Comparer
 from deployments.serving.errors import RequestFault
 from deployments.serving.follower import Champions, Follower
 from deployments.serving.late_store import LateStore
 from deployments.serving.metrics import Metrics
+from deployments.serving.routing import request_key
 from deployments.serving.rows import Checked, Reader, Rows
 from deployments.serving.slots import Answer, Model, Slot, Slots
 from deployments.serving.spool import Spool
 from deployments.serving.tally import Tally
 from deployments.serving.telemetry_writer import Served, TelemetryWriter
 from models.errors import DataFault
+from monitoring import shadows
 from monitoring.errors import RecordFault, StoreFault
+from monitoring.shadows import ShadowAnswer
 from tasks.config import Config
 from tasks.recording import recording
 
 log = logging.getLogger(__name__)
 
 _COUNTED = frozenset({"invocations", "infer", "labels"})  # routes in the store's counts
+_WARMING_ROWS = 64  # of a request that the next version is warmed with, at most
 _FIRST_LOOK = 60.0  # seconds after which a worker takes connections without a champion
 
 T = TypeVar("T")
@@ -103,6 +108,15 @@ class Service:
             load=load,
             poll_seconds=config.serving.poll_seconds,
         )
+        self.comparer = Comparer(
+            self.slots,
+            self.writer,
+            self.metrics,
+            self._compared,
+            rows_per_second=config.rollout.compared_per_second,
+            stored_id=self.recording.stored_id,
+            clock=self.clock,
+        )
         self.tally = Tally(self.metrics, self.writer, self.clock, _COUNTED)
         self.gate = Gate(config.serving.maximum_waiting)
         self.reading = Reading(config.serving.timeout_seconds)
@@ -113,14 +127,15 @@ class Service:
         self.labelling = Pool("labels", threads=1, waiting=1023)  # a store has one writer anyway
 
     def _registry(self) -> Champions:
-        from models.registry import Registry  # imports mlflow: in the follower's thread
+        from models.registry_lean import LeanRegistry  # in the follower's thread
 
-        return Registry(self.config.registry_url, self.config.name, self.config.artifacts)
+        return LeanRegistry(self.config.registry_url, self.config.name, self.config.artifacts)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """From start-up to shutdown; on leaving, pending predictions reach the store."""
         self.writer.start()
+        self.comparer.start()
         self.follower.start()
         if self.config.serving.workers > 1:
             await asyncio.to_thread(self.follower.first_look, _FIRST_LOOK)
@@ -131,17 +146,65 @@ class Service:
 
     def _close(self) -> None:
         self.follower.close()
+        self.comparer.close()
         self.tally.hand_over()
         self.writer.close()
         self.large.close()
         self.labelling.close()
         self.store.close()
 
-    async def answer(self, slot: Slot, rows: Rows, started: float) -> Answer:
+    def _compared(self, batch: list[ShadowAnswer]) -> None:
+        shadows.add(self.store.database, batch)
+
+    def routed(self, slot: Slot, rows: Rows, key: str | None) -> Slot:
+        """The canary for its share of the callers, where there is one, else `slot`. `key` is what
+        the request calls its caller, in the header of `routing.HEADER`."""
+        if self.slots.canary is None:
+            return slot
+        return self.slots.pick(request_key(key, rows))
+
+    async def answer(
+        self, slot: Slot, rows: Rows, started: float, *, pinned: bool = False
+    ) -> Answer:
         """Check, predict together with what else has come, and hand over to telemetry.
 
-        Raises RequestFault.
+        What a canary cannot answer, the champion does, unless the caller asked for this version
+        (`pinned`). Raises RequestFault.
         """
+        try:
+            return await self._answer(slot, rows, started)
+        except Exception:
+            champion = self.slots.current
+            if pinned or not self._stands_in(champion, slot):
+                raise
+        answer = await self._answer(champion, rows, started)
+        self._canary_failed(slot)
+        return answer
+
+    def score(self, slot: Slot, rows: Rows, started: float, *, pinned: bool = False) -> Answer:
+        """As `answer`, alone and in the caller's thread. Raises RequestFault."""
+        try:
+            return self._score(slot, rows, started)
+        except Exception:
+            champion = self.slots.current
+            if pinned or not self._stands_in(champion, slot):
+                raise
+        answer = self._score(champion, rows, started)
+        self._canary_failed(slot)
+        return answer
+
+    def _stands_in(self, champion: Slot | None, slot: Slot) -> TypeGuard[Slot]:
+        """Whether the champion answers for `slot`: a challenger, or one that was until just now."""
+        return champion is not None and champion is not slot and slot is not self.slots.previous
+
+    def _canary_failed(self, slot: Slot) -> None:
+        """The rows can be answered, and `slot` could not: a guard of the roll-out counts it."""
+        version = slot.release.version
+        log.warning("version %s could not answer as canary; the champion did", version)
+        self.metrics.canary_failed(version)
+        self.writer.count(self.clock(), "canary", version, 500)
+
+    async def _answer(self, slot: Slot, rows: Rows, started: float) -> Answer:
         checked = self._check(slot, rows, started)
         try:
             answer = await self.batcher.score(slot, checked)
@@ -150,8 +213,7 @@ class Service:
         self._told(slot, checked, answer, started)
         return answer
 
-    def score(self, slot: Slot, rows: Rows, started: float) -> Answer:
-        """As `answer`, alone and in the caller's thread. Raises RequestFault."""
+    def _score(self, slot: Slot, rows: Rows, started: float) -> Answer:
         checked = self._check(slot, rows, started)
         try:
             answer = slot.answer(checked)
@@ -172,10 +234,15 @@ class Service:
         unknown = slot.unknown(checked)
         if unknown or answer.ignored:
             self.metrics.strange(unknown, len(answer.ignored))
+        times = checked.times or self.clock().timestamp()
+        if len(answer.ids) <= _WARMING_ROWS:
+            self.slots.recent.append(checked)
+        if self.slots.beside is not None:
+            self.comparer.offer(slot, checked, times)
         self.writer.add(
             Served(
                 ids=answer.ids,
-                times=checked.times or self.clock().timestamp(),
+                times=times,
                 version=answer.version,
                 features=checked.features,
                 probabilities=answer.probabilities,

@@ -1,9 +1,13 @@
-"""A slot holds one loaded model version; the server answers from whichever slot is current."""
+"""A slot holds one loaded model version; the server answers from whichever slot is current.
+
+Beside it there may be another: a challenger as shadow or canary, or the champion before this one,
+kept warm while the new one bakes.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deployments.serving import routing
 from deployments.serving.errors import RequestFault
 from deployments.serving.rows import Checked, Column
 from models.records import Release
@@ -55,6 +60,8 @@ class Slot:
         self.release = release
         self.model = model
         self.columns: tuple[Column, ...] = tuple(model.schema.columns)
+        kinds = ("number", "category")  # as in `Checked`: numbers, then categories
+        self.order = tuple(c.name for kind in kinds for c in self.columns if c.kind == kind)
         self.classes = tuple(model.classes)
         self.loaded = datetime.now(UTC)
         self._known = {name: frozenset(v) for name, v in model.encoder.categories.items()}
@@ -101,6 +108,14 @@ def _text(value: Any) -> str:
     return str(int(value)) if whole else str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A challenger that answers a share of the callers."""
+
+    slot: Slot
+    share: float
+
+
 @dataclass(slots=True)
 class Failure:
     """A version that could not be loaded, or did not answer its example."""
@@ -110,27 +125,72 @@ class Failure:
     at: datetime
 
 
+RECENT = 32  # requests that are kept to warm the next version with
+
+
 @dataclass(slots=True)
 class Slots:
-    """The current slot, and what became of the others. Reading `current` once is a request's whole
-    part in a swap: it keeps its slot until it has answered, then the old version is freed."""
+    """The current slot, and those beside it. Reading `current` once is a request's whole part in a
+    swap: it keeps its slot until it has answered, then the old version is freed."""
 
     current: Slot | None = None
+    challenger: Slot | None = None
+    canary: Canary | None = None  # the challenger, if it has a share
+    previous: Slot | None = None  # the champion before, kept warm
+    beside: Slot | None = None  # that answers too, off the path: the challenger, else the previous
     failure: Failure | None = None
     swaps: int = 0
+    recent: deque[Checked] = field(default_factory=lambda: deque(maxlen=RECENT))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def swap(self, slot: Slot) -> None:
-        """From the next request on, `slot` answers."""
+        """From the next request on, `slot` answers; the one before it stays warm until `warm`."""
         with self._lock:
-            self.current = slot
+            self.previous, self.current = self.current, slot
+            if self.challenger is not None:
+                self.challenger, self.canary = None, None
+            self.beside = self.previous
             self.failure = None
             self.swaps += 1
 
+    def try_out(self, slot: Slot | None, share: float = 0.0) -> None:
+        """A challenger as shadow or, with a share, as canary; None ends it."""
+        with self._lock:
+            self.challenger = slot
+            self.canary = Canary(slot, share) if slot is not None and share > 0 else None
+            self.beside = slot or self.previous
+
+    def warm(self, slot: Slot | None) -> None:
+        """The champion before this one, ready to come back; None frees it."""
+        with self._lock:
+            self.previous = slot
+            self.beside = self.challenger or slot
+
+    def told(self) -> dict[str, Any]:
+        """Who stands beside the current one, for those who ask the server."""
+        challenger, canary, previous = self.challenger, self.canary, self.previous
+        return {
+            "challenger": challenger.release.version if challenger else None,
+            "share": canary.share if canary else 0.0,
+            "previous": previous.release.version if previous else None,
+        }
+
+    def pick(self, key: str) -> Slot:
+        """The slot that answers a caller: the canary its share of all keys, else the current."""
+        canary = self.canary
+        if canary is not None and routing.takes(key, canary.slot.release.version, canary.share):
+            return canary.slot
+        return self.get()
+
+    def other(self, slot: Slot) -> Slot | None:
+        """The one that is compared with what `slot` has answered."""
+        beside, current = self.beside, self.current
+        return beside if slot is current else current if slot is beside else None
+
     def get(self, version: str | None = None) -> Slot:
-        """The slot that answers. Raises RequestFault: 503 before one is ready, 404 for another
-        version than the one that is served."""
-        slot = self.current
+        """The slot that answers, or the canary by its version. Raises RequestFault: 503 before one
+        is ready, 404 for another version."""
+        slot, canary = self.current, self.canary
         if slot is None:
             failed = self.failure
             why = f": version {failed.version} was not loaded ({failed.reason})" if failed else ""
@@ -141,12 +201,14 @@ class Slots:
                 "try again shortly; train a first champion if there is none",
                 headers={"retry-after": "1"},
             )
-        if version is not None and version != slot.release.version:
-            raise RequestFault(
-                404,
-                "version",
-                f"the version served is {slot.release.version}",
-                "ask for it, or leave the version out",
-                received=version,
-            )
-        return slot
+        if version is None or version == slot.release.version:
+            return slot
+        if canary is not None and version == canary.slot.release.version:
+            return canary.slot
+        raise RequestFault(
+            404,
+            "version",
+            f"the version served is {slot.release.version}",
+            "ask for it, or leave the version out",
+            received=version,
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,28 @@ class Alias:
     models: dict[str, Double] = field(default_factory=lambda: {"1": Double()})
     asked: int = 0
     downloads: list[str] = field(default_factory=list)
+    before: str | None = None
+    trying: str | None = None
+    stages: dict[str, Any] = field(default_factory=dict)  # version: models.registry_stages.Staged
 
     def champion(self) -> Release | None:
         self.asked += 1
         if self.fault is not None:
             raise self.fault
-        if self.version is None:
+        return self._release(self.version)
+
+    def challenger(self) -> Release | None:
+        return self._release(self.trying)
+
+    def previous(self) -> Release | None:
+        return self._release(self.before)
+
+    def _release(self, version: str | None) -> Release | None:
+        if version is None:
             return None
-        return Release("tiny", self.version, f"digest-{self.version}", "window-1", "run-1")
+        stage = self.stages.get(version)
+        tags = {"rollout": json.dumps(asdict(stage))} if stage else {}
+        return Release("tiny", version, f"digest-{version}", "window-1", "run-1", tags)
 
     def download(self, version: str, folder: Path) -> Path:
         self.downloads.append(version)

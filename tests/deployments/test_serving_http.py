@@ -287,7 +287,7 @@ def test_health_and_metadata(client):
 
 
 def test_a_fault_of_our_own_shows_an_id_and_nothing_else(client, app, monkeypatch, caplog):
-    def broken(*_):
+    def broken(*_args, **_named):
         raise ZeroDivisionError("secret of the inside")
 
     monkeypatch.setattr(app.state.service, "answer", broken)

@@ -1,0 +1,60 @@
+"""A version on its way into a slot: verified, loaded, checked, and warmed with recent requests."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from deployments.serving.rows import Checked
+from deployments.serving.slots import Model, Slot
+from models.records import Release
+
+log = logging.getLogger(__name__)
+
+Load = Callable[[Path, str], Model]
+
+
+def load(bundle: Path, digest: str) -> Model:
+    """The bundle's model. Raises BundleFault for one that is not as it was registered."""
+    from models.bundle import Predictor
+
+    model: Model = Predictor.load(bundle, digest=digest)
+    if torch := sys.modules.get("torch"):  # one thread a worker: parallelism is over workers
+        torch.set_num_threads(1)
+    return model
+
+
+def ready(release: Release, bundle: Path, loader: Load, recent: Iterable[Checked]) -> Slot:
+    """A slot that can take traffic, or whatever fault the version has.
+
+    It has answered its own example as at registration (within `models.bundle.TOLERANCE` of each
+    probability), and what callers have asked lately: the first requests then find everything that a
+    model makes at its first use, and one that cannot answer them fails here, not there.
+    """
+    started = time.perf_counter()
+    model = loader(bundle, release.digest)
+    model.self_check()
+    slot = Slot(release, model)
+    asked = sum(_warmed(slot, rows) for rows in recent)
+    log.info(
+        "version %s loaded and asked %d recent requests in %.2f s",
+        release.version,
+        asked,
+        time.perf_counter() - started,
+    )
+    return slot
+
+
+def _warmed(slot: Slot, rows: Checked) -> bool:
+    if not reads(slot, rows):  # asked of a model with other columns
+        return False
+    slot.answer(rows)
+    return True
+
+
+def reads(slot: Slot, rows: Checked) -> bool:
+    """Whether rows that were checked for another slot are as this one wants them."""
+    return (*rows.names, *rows.categories) == slot.order
