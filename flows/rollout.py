@@ -1,4 +1,9 @@
-"""rollout: promote -> does the server answer with it? -> keep | roll back."""
+"""rollout: challenger -> (shadow -> canary, stage by stage) -> promote -> bake -> done | roll back.
+
+Nothing here waits for a stage to pass: each call of `advance` takes one step from where the
+registry says that the roll-out stands. `watch` calls it at each check, `everfit rollout` when it
+is asked to.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,12 @@ from prefect import flow
 
 from models.records import Release, Verdict
 from monitoring.records import Decision
-from tasks import claims, release
+from monitoring.rollout import Move, Step, begin
+from tasks import claims, release, rolling
 from tasks.config import Config
 from tasks.lineage import Lineage
 from tasks.records import utc
+from tasks.rolling import Standing
 from tasks.rows import now_utc
 
 
@@ -20,23 +27,79 @@ from tasks.rows import now_utc
 async def rollout(
     config: Config, challenger: Release, made: Lineage, why: str, now: datetime
 ) -> Verdict:
-    """Make `challenger` the champion, and undo it if the running server cannot answer with it.
+    """Begin the plan's first stage with `challenger`, or without one make it the champion.
 
     If another version has become champion since the gate compared, nothing changes: the challenger
     was not proven against that one. Without a running server the next start serves it.
     """
-    if challenger.tags.get("rolled_back_at"):  # a run that died after the roll-back is resumed
-        return replace(made.verdict, passed=False, reason="it was rolled back before")
+    if ended := release.ended(challenger):  # a run that died after the roll-back is resumed
+        return replace(made.verdict, passed=False, reason=ended)
     if moved := release.overtaken(config, challenger.version, made.opponent):
         return replace(made.verdict, passed=False, reason=moved)
-    release.promote(config, challenger.version, made.opponent, challenger.window_id, why, now)
-    state = release.await_server(config, challenger.version)
-    if state.running and state.version != challenger.version:
-        reason = f"the server did not take version {challenger.version}: {state.reason or 'late'}"
-        if made.opponent is not None:
+    step = begin(config.rollout)
+    if step.move is Move.NEXT and made.opponent is not None:
+        if not release.is_champion(config, challenger.version):
+            rolling.enter(config, challenger, 0, made.opponent, why, now)
+        return replace(made.verdict, reason=f"{made.verdict.reason}; {step.why}")
+    fault = promoted(config, challenger, made.opponent, why, now)
+    return replace(made.verdict, passed=False, reason=fault) if fault else made.verdict
+
+
+@flow(name="advance", flow_run_name="advance-{config.name}", validate_parameters=False)
+async def advance(config: Config, now: datetime | None = None) -> Step | None:
+    """One step of the roll-out that is under way; None where there is none."""
+    now = utc(now or now_utc())
+    if undo := release.unfinished(config):
+        await rollback(config, undo.why, undo.who, now=now, decision_id=undo.decision_id)
+    at = rolling.standing(config)
+    if at is None:
+        return None
+    if at.unfinished:  # promoted by a process that died before it had noted so
+        rolling.bake(config, at.release.version, at.stage.opponent, at.stage.why, now)
+    found = rolling.evidence(config, at, now)
+    step = rolling.decide(config, at, found, now)
+    if step.move is Move.NEXT and step.stage is not None:
+        rolling.enter(config, at.release, step.stage, at.stage.opponent, step.why, now)
+    elif step.move is Move.PROMOTE:
+        if fault := promoted(config, at.release, at.stage.opponent, step.why, now):
+            step = Step(Move.ROLL_BACK, (fault,))
+            release.remember(config, now)
+            rolling.end(config, at.release.version, step, now)
+    elif step.move is Move.ROLL_BACK:
+        taken_back(config, at, step, now)
+    elif step.move is Move.DONE:
+        rolling.end(config, at.release.version, step, now)
+    return step
+
+
+def promoted(
+    config: Config, challenger: Release, opponent: str | None, why: str, now: datetime
+) -> str:
+    """Make it the champion and see that the running server answers with it, or why it is not."""
+    version = challenger.version
+    release.promote(config, version, opponent, challenger.window_id, why, now)
+    state = release.await_server(config, version)
+    if state.running and state.version != version:
+        reason = f"the server did not take version {version}: {state.reason or 'late'}"
+        if opponent is not None:
             release.roll_back(config, challenger.window_id, reason, claims.here(), now)
-        return replace(made.verdict, passed=False, reason=reason)
-    return made.verdict
+        return reason
+    rolling.bake(config, version, opponent, why, now)
+    return ""
+
+
+def taken_back(config: Config, at: Standing, step: Step, now: datetime) -> None:
+    """A shadow or canary is withdrawn; a champion that bakes gives way to the one before it."""
+    version = at.release.version
+    if at.stage.mode == "bake":
+        decision = f"{at.release.window_id}-baking"
+        previous = release.roll_back(config, decision, step.why, claims.here(), now, version)
+        release.remember(config, now)
+        release.confirm(release.await_server(config, previous.version), previous)
+    else:
+        rolling.withdraw(config, version, step.why, now)
+        release.remember(config, now)
+    rolling.end(config, version, step, now)
 
 
 @flow(name="rollback", flow_run_name="rollback-{config.name}", validate_parameters=False)
@@ -46,13 +109,16 @@ async def rollback(
     who: str | None = None,
     now: datetime | None = None,
     decision: Decision | None = None,
+    decision_id: str | None = None,
 ) -> Release:
     """Return to the previous champion, and wait until the running server answers with it.
 
     With a `decision`, only the version that it is about is taken back, and only once.
     """
     now = utc(now or now_utc())
-    decision_id = decision.window_id if decision else f"rollback-{now:%Y%m%dT%H%M%SZ}"
+    decision_id = decision_id or (
+        decision.window_id if decision else f"rollback-{now:%Y%m%dT%H%M%SZ}"
+    )
     expected = decision.signals.window.version if decision else None
     again = release.undone_by(config, decision_id) is not None
     previous = release.roll_back(config, decision_id, why, who or claims.here(), now, expected)

@@ -1,4 +1,4 @@
-"""watch: measure -> decide -> (retrain | roll back). One scheduled check of one model."""
+"""watch: (roll out on) -> measure -> decide -> (retrain | roll back). One check of one model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import datetime
 from prefect import flow
 
 from flows.retrain import retrain
-from flows.rollout import rollback
+from flows.rollout import advance, rollback
 from monitoring.records import Action, Decision
-from tasks import claims, monitor
+from tasks import claims, monitor, retention, rolling
 from tasks.config import Config
 from tasks.records import utc
 from tasks.rows import now_utc
@@ -21,9 +21,12 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
 
     The window is decided once: asked again, the same decision comes back and the retrain, if it
     had been interrupted, goes on. A retrain that died with its process is ended first; one that
-    runs elsewhere is left to it.
+    runs elsewhere is left to it. A roll-out under way takes a step before all that, and until it is
+    over no other challenger is made.
     """
     now = utc(now or now_utc())
+    if act and rolling.under_way(config):
+        await advance(config, now)
     if act and (unfinished := claims.interrupted(config, now)):
         await retrain(config, unfinished, now, why="it was interrupted")
     window = monitor.current_window(config, now)
@@ -31,9 +34,10 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     if decision is None:
         signals = monitor.measure(config, window, now)
         decision = monitor.decide(config, signals, now)
+    retention.retain(config, now)
     why = "; ".join(decision.reasons)
     if decision.action is Action.ROLLBACK and act:
         await rollback(config, why, now=now, decision=decision)
-    elif decision.retrain and act and claims.free(config, now):
+    elif decision.retrain and act and claims.free(config, now) and not rolling.on_the_way(config):
         await retrain(config, decision.window_id, now, why=why)
     return decision

@@ -77,7 +77,9 @@ def released_on_fault(config: Config, window_id: str, now: datetime) -> Iterator
         raise
 
 
-def outcome(made: Lineage, version: str, verdict: Verdict, now: datetime) -> Outcome:
+def outcome(
+    made: Lineage, version: str, verdict: Verdict, now: datetime, stage: str = ""
+) -> Outcome:
     """What is remembered of the window, and answered to whoever asks for it again."""
     return Outcome(
         window_id=made.window_id,
@@ -88,6 +90,7 @@ def outcome(made: Lineage, version: str, verdict: Verdict, now: datetime) -> Out
         seconds=made.seconds,
         finished=now.isoformat(),
         warm=made.warm,
+        stage=stage,
     )
 
 

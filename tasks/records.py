@@ -39,6 +39,7 @@ class Tuned:
     tuner: str = "controller"
     wall_seconds: float = 0.0  # of the whole search
     chosen: str = ""  # why these parameters and no others
+    early: int = 0  # trials that were stopped before their whole budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,13 @@ class Outcome:
 
     window_id: str
     version: str | None
-    passed: bool  # the gate let it through and it serves
+    passed: bool  # the gate let it through, and it serves or is on its way
     reason: str
     trials: int
     seconds: float  # spent on fitting: trials and the final model
     finished: str  # ISO time by the caller's clock
     warm: bool = False  # the search started from what earlier ones learnt
+    stage: str = ""  # of its roll-out, where that had one when the retrain ended
 
 
 def utc(moment: datetime) -> datetime:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import places
+from tasks import places, undo
 from tasks.claims import here
 from tasks.server import Served, served
 
 if TYPE_CHECKING:
     from models.records import Release
     from tasks.config import Config
+    from tasks.undo import Undo
 
 PATIENCE = 60.0  # seconds a running server may take to load a new version
 
@@ -25,10 +26,36 @@ def overtaken(config: Config, version: str, opponent: str | None) -> str:
     """Why `version` may not be promoted now: its opponent is not champion any more. Else ''."""
     champion = places.registry(config).champion()
     now = champion.version if champion else None
-    if now in (opponent, version):
-        return ""
+    return "" if now in (opponent, version) else not_against(opponent, now)
+
+
+def not_against(opponent: str | None, now: str | None) -> str:
+    """Why a challenger may not go on once `now` is champion instead of its opponent."""
     was = f"version {opponent}" if opponent else "no champion"
     return f"it was proven against {was}, and version {now} is champion meanwhile: retrain anew"
+
+
+def ended(challenger: Release) -> str:
+    """Why a challenger's roll-out is over, if it ended badly before; else ''."""
+    if challenger.tags.get("rolled_back_at"):
+        return "it was rolled back before"
+    if challenger.tags.get("rejected_at"):
+        return challenger.tags.get("rejected_why", "it was rejected before")
+    return ""
+
+
+def is_champion(config: Config, version: str) -> bool:
+    champion = places.registry(config).champion()
+    return champion is not None and champion.version == version
+
+
+def unfinished(config: Config) -> Undo | None:
+    """A roll-back that servers follow already, and that the registry may not know of yet."""
+    found = undo.read(config.folder / "serving")
+    if found is not None and not is_champion(config, found.version):
+        undo.clear(config.folder / "serving", found.decision_id)  # it does
+        return None
+    return found
 
 
 @task(cache_policy=NO_CACHE)
@@ -64,9 +91,11 @@ def roll_back(
     expected: str | None = None,
 ) -> Release:
     """Back to the champion before this one, which must be `expected` where one is given."""
-    return places.registry(config).rollback(
+    previous = places.registry(config).rollback(
         decision_id=decision_id, who=who, why=why, now=now, expected=expected
     )
+    undo.clear(config.folder / "serving", decision_id)
+    return previous
 
 
 def undone_by(config: Config, decision_id: str) -> tuple[str, str] | None:

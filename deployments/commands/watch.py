@@ -82,6 +82,8 @@ def lines(
         )
     elif outcome is not None:
         verdict = "is the champion" if outcome["passed"] else "was refused"
+        if outcome["passed"] and outcome.get("stage"):
+            verdict = "is on its way"
         text.append(f"  retrained: version {outcome['version']} {verdict}: {outcome['reason']}")
     elif decision.retrain:
         text.append("  not retrained yet: `everfit watch` without --no-act does")
