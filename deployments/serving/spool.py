@@ -163,7 +163,7 @@ class Spool:
         with self._lock:
             for lock in sorted(self._folder.glob("*.lock")):
                 owner = lock.with_suffix("")
-                if owner in self._locks or (held := _locked(lock)) is None:
+                if owner in self._locks or (held := locked(lock)) is None:
                     continue
                 segments = [_measured(path) for path in sorted(owner.glob("*.segment"))]
                 if segments:
@@ -196,7 +196,7 @@ class Spool:
         if self._owner is None:
             self._folder.mkdir(0o700, parents=True, exist_ok=True)  # rows may be personal data
             owner = self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
-            held = _locked(owner.with_suffix(".lock"))
+            held = locked(owner.with_suffix(".lock"))
             if held is None:
                 raise OSError(f"the lock of {owner} is taken")
             owner.mkdir()
@@ -266,7 +266,7 @@ class Spool:
         os.close(held)  # with the lock
 
 
-def _locked(path: Path) -> int | None:
+def locked(path: Path) -> int | None:
     """The open lock file, locked; None when its owner lives."""
     try:
         held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
