@@ -182,12 +182,17 @@ def explain(what: str, fault: BaseException, url: str, artifacts: Path) -> Regis
 def release(found: Any) -> Release:
     """MLflow's model version as a record."""
     tags = {str(key): str(value) for key, value in found.tags.items()}
+    return as_release(found.name, str(found.version), found.run_id or "", tags)
+
+
+def as_release(name: str, version: str, run_id: str, tags: Mapping[str, str]) -> Release:
+    """A version with its tags as a record."""
     return Release(
-        name=found.name,
-        version=str(found.version),
+        name=name,
+        version=version,
         digest=tags.get("digest", ""),
         window_id=tags.get("window_id", ""),
-        run_id=found.run_id or "",
+        run_id=run_id,
         tags=tags,
     )
 
