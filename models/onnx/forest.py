@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.encoding import UNKNOWN
 from models.families.forest import LIMIT, FittedForest
@@ -13,13 +16,23 @@ from models.onnx.trees import Tree, ensemble
 def draw(fitted: FittedForest, graph: Graph) -> str:
     """Add the model to the graph; gives the name of its probabilities.
 
-    The forest's base rates count as one more tree. Of two classes only the second is summed.
+    The forest's base rates count as one more tree.
     """
-    estimators = fitted.model.estimators_
-    share = 1 / (len(estimators) + 1)
-    first = 1 if len(fitted.base) == 2 else 0
+    share = 1 / (len(fitted.model.estimators_) + 1)
+    proba = averaged(fitted.model, graph, _matrix(graph), share, fitted.base * share)
+    return graph.spread(proba, [int(c) for c in fitted.model.classes_])
+
+
+def averaged(
+    model: Any, graph: Graph, matrix: str, share: float, base: NDArray[np.float64] | None = None
+) -> str:
+    """`base` (k,) plus `share` of each tree's rates: float64 (n, k), of `matrix` float64 (n, d).
+
+    Of two classes only the second is summed.
+    """
+    first = 1 if len(model.classes_) == 2 else 0
     trees = []
-    for estimator in estimators:
+    for estimator in model.estimators_:
         tree = estimator.tree_
         value = tree.value[:, 0, :]
         rates = value / value.sum(axis=1, keepdims=True)
@@ -35,12 +48,10 @@ def draw(fitted: FittedForest, graph: Graph) -> str:
                 weights=rates[:, first:] * share,
             )
         )
-    sums = ensemble(graph, _matrix(graph), trees, len(fitted.base) - first)
-    base = np.asarray(fitted.base[first:], dtype=np.float64) * share
-    proba = graph.node("Add", sums, graph.constant(base))
-    if first:
-        proba = graph.two(proba)
-    return graph.spread(proba, [int(c) for c in fitted.model.classes_])
+    proba = ensemble(graph, matrix, trees, len(model.classes_) - first)
+    if base is not None:
+        proba = graph.node("Add", proba, graph.constant(np.float64(base[first:])))
+    return graph.two(proba) if first else proba
 
 
 def _matrix(graph: Graph) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from models.encoding import UNKNOWN
 from models.families.base import ABSENT
@@ -21,7 +21,10 @@ OPSET, OPSET_ML, IR = 18, 3, 9  # of 2022: whatever reads ONNX reads these
 
 NUMBERS, CODES, PROBABILITIES = "numbers", "codes", "probabilities"
 
-_ROOM = 4_000_000  # elements of the widest matrix that a run may fill: 32 MB
+# Elements of the widest matrix that a run may fill, and rows at most. 4 MB stay in the processor's
+# cache: of 400 trees with 128 leaves and 16,000 category sets, 4,096 rows take 0.24 s, and 1.2 s in
+# one run. Beyond a few hundred rows a run gains nothing more.
+_ROOM, _ROWS = 500_000, 4_096
 
 
 class Graph:
@@ -36,7 +39,7 @@ class Graph:
     @property
     def rows_at_once(self) -> int:
         """How many rows a run may take, so that its memory is bounded."""
-        return max(64, _ROOM // max(self.width, 1))
+        return min(_ROWS, max(8, _ROOM // max(self.width, 1)))
 
     def constant(self, value: Any) -> str:
         """An array, or a scalar of a NumPy type, as an initialiser."""
@@ -55,6 +58,16 @@ class Graph:
         made.output.append(f"v{len(self._nodes)}")
         self._nodes.append(made)
         return str(made.output[0])
+
+    def embed(self, part: ModelProto, matrix: str) -> str:
+        """Add another model's nodes, its input being `matrix`; gives its last output."""
+        renamed = compose.add_prefix(part, f"part{len(self._nodes)}_").graph
+        names = [given.name for given in renamed.input]
+        for node in renamed.node:
+            node.input[:] = [matrix if name in names else name for name in node.input]
+        self._nodes += renamed.node
+        self._constants += renamed.initializer
+        return str(renamed.output[-1].name)
 
     def cast(self, value: str, to: type[np.generic]) -> str:
         """`value` as another type."""

@@ -20,14 +20,12 @@ from models.onnx.trees import Tree, ensemble
 def draw(fitted: FittedHGB, graph: Graph) -> str:
     """Add the model to the graph; gives the name of its probabilities."""
     model = fitted.model
-    targets = model.n_trees_per_iteration_
-    predictors = [tree for iteration in model._predictors for tree in iteration]
-    nodes = [tree.nodes for tree in predictors]
+    nodes = _nodes(model)
     columns = _columns(model, graph)
     features = [columns[n["feature_idx"].astype(np.int64)] for n in nodes]
-    thresholds = [np.where(n["is_leaf"], 0.0, n["num_threshold"]) for n in nodes]
+    thresholds = [n["num_threshold"] for n in nodes]
     parts = [graph.cast(NUMBERS, np.float64)] if graph.numbers else []
-    sets = _sets(model, predictors, features, graph)
+    sets = _sets(model, features, graph)
     if sets is not None:
         tables, places = sets
         width = tables[0].shape[1]
@@ -37,11 +35,25 @@ def draw(fitted: FittedHGB, graph: Graph) -> str:
             split = place >= 0
             features[number] = np.where(split, place, features[number])
             thresholds[number] = np.where(split, 0.5, thresholds[number])
+    matrix = graph.concat(parts or [graph.cast(CODES, np.float64)])
+    proba = boosted(model, graph, matrix, features, thresholds)
+    return graph.spread(proba, [int(c) for c in model.classes_])
+
+
+def boosted(
+    model: Any,
+    graph: Graph,
+    matrix: str,
+    features: list[NDArray[np.int64]],
+    thresholds: list[NDArray[np.float64]],
+) -> str:
+    """Probabilities float64 (n, k) of `matrix` float64 (n, d), with what each node compares."""
+    targets = model.n_trees_per_iteration_
     trees = [
         Tree(
             leaf=n["is_leaf"].astype(bool),
             feature=feature,
-            threshold=threshold,
+            threshold=np.where(n["is_leaf"], 0.0, threshold),
             left=n["left"].astype(np.int64),
             right=n["right"].astype(np.int64),
             # a looked-up column has no NaN: which way a missing code goes is in the table
@@ -50,17 +62,25 @@ def draw(fitted: FittedHGB, graph: Graph) -> str:
             target=number % targets,
         )
         for number, (n, feature, threshold) in enumerate(
-            zip(nodes, features, thresholds, strict=True)
+            zip(_nodes(model), features, thresholds, strict=True)
         )
     ]
-    matrix = graph.concat(parts or [graph.cast(CODES, np.float64)])
     sums = ensemble(graph, matrix, trees, targets)
     raw = graph.node("Add", sums, graph.constant(np.float64(model._baseline_prediction).ravel()))
     if targets == 1:
-        proba = graph.two(graph.node("Sigmoid", raw))
-    else:
-        proba = graph.node("Softmax", raw, axis=1)
-    return graph.spread(proba, [int(c) for c in model.classes_])
+        return graph.two(graph.node("Sigmoid", raw))
+    return graph.node("Softmax", raw, axis=1)
+
+
+def numeric(model: Any, graph: Graph, matrix: str) -> str:
+    """`boosted` of a model that was fitted without categories."""
+    nodes = _nodes(model)
+    features = [n["feature_idx"].astype(np.int64) for n in nodes]
+    return boosted(model, graph, matrix, features, [n["num_threshold"] for n in nodes])
+
+
+def _nodes(model: Any) -> list[NDArray[Any]]:
+    return [tree.nodes for iteration in model._predictors for tree in iteration]
 
 
 def _columns(model: Any, graph: Graph) -> NDArray[np.int64]:
@@ -73,12 +93,13 @@ def _columns(model: Any, graph: Graph) -> NDArray[np.int64]:
 
 
 def _sets(
-    model: Any, predictors: list[Any], features: list[NDArray[np.int64]], graph: Graph
+    model: Any, features: list[NDArray[np.int64]], graph: Graph
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.int64]]] | None:
     """Tables (codes, w) of the categories' splits, and of each node its column or -1.
 
     None without such a split. Columns count from the numbers on, w for each category.
     """
+    predictors = [tree for iteration in model._predictors for tree in iteration]
     split = [t.nodes["is_categorical"].astype(bool) & (t.nodes["is_leaf"] == 0) for t in predictors]
     if not any(chosen.any() for chosen in split):
         return None
