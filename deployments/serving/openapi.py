@@ -150,11 +150,11 @@ _SERVER = {
 _MEANINGS = {
     400: "The request is at fault",
     404: "There is no such model or version",
+    408: "The body did not come in time",
     409: "Another label is stored, and stays",
     413: "Too many rows or bytes",
     415: "Another content type is needed",
     422: "The label is none of the model's classes",
-    429: "Too many requests; see Retry-After",
     503: "Not now; see Retry-After",
 }
 
@@ -348,7 +348,7 @@ def _invocations(slot: Slot, config: Config) -> Json:
                 "content": _json_of("Predictions"),
             }
         },
-        *(400, 413, 415, 429, 503),
+        *(400, 408, 413, 415, 503),
         protocol=False,
     )
 
@@ -423,7 +423,7 @@ def _infer(slot: Slot) -> Json:
                 "content": _json_of("Inferred"),
             }
         },
-        *(400, 404, 413, 415, 429, 503),
+        *(400, 404, 408, 413, 415, 503),
         protocol=True,
     )
 
@@ -477,6 +477,6 @@ def _labels(config: Config, rows: int) -> Json:
                 "content": _json_of("Labelled"),
             },
         },
-        *(400, 409, 413, 415, 422, 429, 503),
+        *(400, 408, 409, 413, 415, 422, 503),
         protocol=False,
     )

@@ -9,10 +9,13 @@ beside them, `ids` and `times`, and the answer carries `model_version` and `ids`
 from __future__ import annotations
 
 import csv
+import functools
 import io
+from operator import itemgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from deployments.serving.errors import RequestFault
 from deployments.serving.limits import as_list, check_rows, decode
@@ -86,23 +89,29 @@ def _split(split: Split, maximum_rows: int) -> Rows:
     width = len(split.columns)
     if len(set(split.columns)) != width:
         raise _repeated("dataframe_split.columns", split.columns)
-    for number, row in enumerate(split.data):
-        if len(row) != width:
-            raise RequestFault(
-                400,
-                f"dataframe_split.data[{number}]",
-                f"a row has as many values as there are columns, {width}",
-                "make it as long as columns",
-                received=len(row),
-            )
-    columns = dict(zip(split.columns, map(list, zip(*split.data, strict=True)), strict=True))
-    return Rows(columns, len(split.data))
+    if set(map(len, split.data)) != {width}:
+        number = next(i for i, row in enumerate(split.data) if len(row) != width)
+        raise RequestFault(
+            400,
+            f"dataframe_split.data[{number}]",
+            f"a row has as many values as there are columns, {width}",
+            "make it as long as columns",
+            received=len(split.data[number]),
+        )
+    return Rows({}, len(split.data), positional=split.data, names=split.columns)
 
 
 def _records(records: list[dict[str, Any]], field: str, maximum_rows: int) -> Rows:
     """A name that only some rows have is a missing value in the others, as in MLflow's reading."""
     check_rows(len(records), maximum_rows)
-    names = dict.fromkeys(name for record in records for name in record)
+    names = list(records[0])
+    if len(names) > 1 and set(map(len, records)) == {len(names)}:
+        try:  # in most requests every row has the same names
+            table = list(map(itemgetter(*names), records))
+            return Rows({}, len(records), positional=table, names=names)
+        except KeyError:
+            pass
+    names = list(dict.fromkeys(name for record in records for name in record))
     if not names:
         raise RequestFault(400, field, "a row has columns", "send name: value", received={})
     return Rows({name: [r.get(name) for r in records] for name in names}, len(records))
@@ -175,15 +184,20 @@ def _repeated(field: str, names: list[str]) -> RequestFault:
 
 def render(answer: Answer) -> bytes:
     """MLflow's `predictions` as records, with the version and the ids beside them."""
-    names = ["label", *(f"probability_{value}" for value in answer.classes)]
+    prediction = _prediction(tuple(map(str, answer.classes)))
+    columns = np.asarray(answer.probabilities).T.tolist()
     body: dict[str, Any] = {
-        "predictions": [
-            dict(zip(names, (label, *row), strict=True))
-            for label, row in zip(answer.labels, answer.probabilities.tolist(), strict=True)
-        ],
+        "predictions": list(map(prediction, answer.labels, *columns)),
         "model_version": answer.version,
         "ids": answer.ids,
     }
     if answer.ignored:
         body["ignored_columns"] = answer.ignored
     return msgspec.json.encode(body)
+
+
+@functools.lru_cache(maxsize=8)
+def _prediction(classes: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A record of `label` and one `probability_<class>` for each class."""
+    fields = {f"share_{place}": f"probability_{value}" for place, value in enumerate(classes)}
+    return msgspec.defstruct("Prediction", ["label", *fields], rename=fields)

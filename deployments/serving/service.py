@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ class Pool:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit = threads + waiting
         self._inside = 0
+        self._running: dict[int, float] = {}  # by thread: when its call began
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """The result of `call(*arguments)`. Raises RequestFault 503 when too many are waiting."""
@@ -58,10 +60,22 @@ class Pool:
         self._inside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._executor, call, *arguments
+                self._executor, self._timed, call, arguments
             )
         finally:
             self._inside -= 1
+
+    def _timed(self, call: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        thread = threading.get_ident()
+        self._running[thread] = time.monotonic()
+        try:
+            return call(*arguments)
+        finally:
+            del self._running[thread]
+
+    def oldest(self) -> float:
+        """For how many seconds the call that began first has been running; 0 without any."""
+        return time.monotonic() - min(tuple(self._running.values()), default=time.monotonic())
 
     def close(self) -> None:
         """Finish what runs, give up what waits."""
@@ -245,6 +259,8 @@ class Service:
                 times=times,
                 version=answer.version,
                 features=checked.features,
+                names=checked.order,
+                rows=checked.rows or (),
                 probabilities=answer.probabilities,
                 latency_ms=(time.perf_counter() - started) * 1000,
             )

@@ -203,7 +203,7 @@ def test_limits_and_faults_of_our_own(served, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(app.state.service, "score", broken)
+    monkeypatch.setattr(app.state.service, "answer", broken)
     with pytest.raises(InferenceServerException) as fault:
         theirs.infer("tiny", inputs())
     assert fault.value.status() == "StatusCode.INTERNAL"
