@@ -20,6 +20,7 @@ COMMANDS = (
     "serve",
     "watch",
     "retrain",
+    "rollout",
     "rollback",
     "status",
     "explain",

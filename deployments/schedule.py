@@ -6,6 +6,9 @@ already knows its server.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 # A check that could not start in time is left out: the next one looks at the newest rows anyway,
 # and a machine that was off for a week need not run seven checks when it is back.
 LATEST_START = timedelta(minutes=15)
+
+ROLLOUT_SECONDS = 15.0  # between two looks for a roll-out, whose stages are shorter than checks
+
+log = logging.getLogger(__name__)
 
 
 @flow(name="scheduled-check", flow_run_name="check-{config_path}")
@@ -45,8 +52,31 @@ def late(due: datetime | None, now: datetime) -> bool:
     return due is not None and now - due > LATEST_START
 
 
+def roll_on(config: Config, stop: threading.Event, every: float = ROLLOUT_SECONDS) -> None:
+    """Take the steps of roll-outs as they become due, until `stop`; a fault waits for the next."""
+    from flows.rollout import advance
+    from tasks import standing
+
+    while not stop.wait(every):
+        try:
+            if standing.under_way(config):
+                asyncio.run(advance(config))
+        except Exception:  # such as a registry that is down, or another process that was faster
+            log.exception("a step of the roll-out of %s failed", config.name)
+
+
 def run_schedule(config: Config, path: Path, *, act: bool = True) -> None:
     """Serve the schedule until SIGTERM or Ctrl-C; one check at a time."""
+    stop = threading.Event()
+    if act:
+        threading.Thread(target=roll_on, args=(config, stop), name="rollout", daemon=True).start()
+    try:
+        _serve(config, path, act=act)
+    finally:
+        stop.set()
+
+
+def _serve(config: Config, path: Path, *, act: bool) -> None:
     scheduled_check.serve(
         name=config.name,
         schedule=Cron(config.schedule.cron, timezone="UTC"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from prefect import flow
 
 from flows.rollout import rollout
-from tasks import claims, lineage, prove, rolling, snapshot, tune
+from tasks import claims, lineage, prove, snapshot, standing, tune
 from tasks.config import Config
 from tasks.records import Outcome, utc
 from tasks.rows import now_utc
@@ -41,6 +41,6 @@ async def retrain(
         verdict = made.verdict
         if verdict.passed:
             verdict = await rollout(config, release, made, why or verdict.reason, now)
-        stage = rolling.on_the_way(config) if verdict.passed else ""
+        stage = standing.on_the_way(config) if verdict.passed else ""
         done = claims.outcome(made, release.version, verdict, now, stage)
         return claims.finish(config, done, now)

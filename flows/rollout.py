@@ -15,12 +15,12 @@ from prefect import flow
 from models.records import Release, Verdict
 from monitoring.records import Decision
 from monitoring.rollout import Move, Step, begin
-from tasks import claims, release, rolling
+from tasks import claims, release, rolling, standing
 from tasks.config import Config
 from tasks.lineage import Lineage
 from tasks.records import utc
-from tasks.rolling import Standing
 from tasks.rows import now_utc
+from tasks.standing import Standing
 
 
 @flow(name="rollout", flow_run_name="rollout-v{challenger.version}", validate_parameters=False)
@@ -51,7 +51,7 @@ async def advance(config: Config, now: datetime | None = None) -> Step | None:
     now = utc(now or now_utc())
     if undo := release.unfinished(config):
         await rollback(config, undo.why, undo.who, now=now, decision_id=undo.decision_id)
-    at = rolling.standing(config)
+    at = standing.standing(config)
     if at is None:
         return None
     if at.unfinished:  # promoted by a process that died before it had noted so
@@ -70,6 +70,17 @@ async def advance(config: Config, now: datetime | None = None) -> Step | None:
     elif step.move is Move.DONE:
         rolling.end(config, at.release.version, step, now)
     return step
+
+
+@flow(name="abandon", flow_run_name="abandon-{config.name}", validate_parameters=False)
+async def abandon(config: Config, why: str, now: datetime | None = None) -> str | None:
+    """End the roll-out that is under way, whatever its guards say; the version that it was of."""
+    now = utc(now or now_utc())
+    at = standing.standing(config)
+    if at is None:
+        return None
+    taken_back(config, at, Step(Move.ROLL_BACK, (why,)), now)
+    return at.release.version
 
 
 def promoted(

@@ -9,7 +9,7 @@ from prefect import flow
 from flows.retrain import retrain
 from flows.rollout import advance, rollback
 from monitoring.records import Action, Decision
-from tasks import claims, monitor, retention, rolling
+from tasks import claims, monitor, retention, standing
 from tasks.config import Config
 from tasks.records import utc
 from tasks.rows import now_utc
@@ -25,7 +25,7 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     over no other challenger is made.
     """
     now = utc(now or now_utc())
-    if act and rolling.under_way(config):
+    if act and standing.under_way(config):
         await advance(config, now)
     if act and (unfinished := claims.interrupted(config, now)):
         await retrain(config, unfinished, now, why="it was interrupted")
@@ -38,6 +38,6 @@ async def watch(config: Config, now: datetime | None = None, act: bool = True) -
     why = "; ".join(decision.reasons)
     if decision.action is Action.ROLLBACK and act:
         await rollback(config, why, now=now, decision=decision)
-    elif decision.retrain and act and claims.free(config, now) and not rolling.on_the_way(config):
+    elif decision.retrain and act and claims.free(config, now) and not standing.on_the_way(config):
         await retrain(config, decision.window_id, now, why=why)
     return decision

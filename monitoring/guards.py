@@ -57,6 +57,7 @@ class Seen:
     stage: Pairs
     whole: Pairs
     loss: str = "log_loss"  # or error
+    alone: bool = False  # nobody answers beside it now: the champion's arm is of before
 
 
 def read(plan: Plan, seen: Seen) -> tuple[Reading, ...]:
@@ -94,7 +95,9 @@ def _latency(guards: Guards, seen: Seen, alpha: float) -> Reading | None:
         return _silent(name, ratio, "the champion's or the challenger's latency is not known yet")
     # The challenger's p95 is beyond `ratio` times the usual one just when more than 5 % of its
     # requests are slower than that; and they must be more than of the champion's, beside it, so
-    # that a machine which slows down for both is nobody's fault.
+    # that a machine which slows down for both is nobody's fault. With nobody beside it that cannot
+    # be told, so it is given twice the time.
+    ratio *= 2 if seen.alone else 1
     border = ratio * seen.usual_p95
     own = sequential.rate(int((times > border).sum()), len(times), alpha / 2)
     beside = seen.champion.latencies

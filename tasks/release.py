@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import places, undo
 from tasks.claims import here
 from tasks.server import Served, served
+from tasks.standing import not_against
 
 if TYPE_CHECKING:
     from models.records import Release
@@ -27,12 +28,6 @@ def overtaken(config: Config, version: str, opponent: str | None) -> str:
     champion = places.registry(config).champion()
     now = champion.version if champion else None
     return "" if now in (opponent, version) else not_against(opponent, now)
-
-
-def not_against(opponent: str | None, now: str | None) -> str:
-    """Why a challenger may not go on once `now` is champion instead of its opponent."""
-    was = f"version {opponent}" if opponent else "no champion"
-    return f"it was proven against {was}, and version {now} is champion meanwhile: retrain anew"
 
 
 def ended(challenger: Release) -> str:

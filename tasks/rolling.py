@@ -15,13 +15,14 @@ from prefect.cache_policies import NO_CACHE
 
 from monitoring import rollout
 from monitoring.guards import Arm, Seen, read, usual_p95
-from monitoring.rollout import Move, Position, Reading, Step
-from tasks import places, release, undo
+from monitoring.rollout import Move, Reading, Step
+from tasks import places
 from tasks.server import served
+from tasks.standing import Standing
 
 if TYPE_CHECKING:
     from models.records import Release
-    from models.registry_stages import Mode, Staged
+    from models.registry_stages import Mode
     from monitoring.records import RequestCount
     from monitoring.telemetry import TelemetryStore
     from tasks.config import Config
@@ -31,76 +32,9 @@ _BEFORE = 2_000  # of the champion's newest rows before a stage: what its latenc
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The version that is rolled out, and its stage."""
-
-    release: Release
-    stage: Staged
-    overtaken: str = ""  # why it cannot go on: its opponent is champion no more
-    unfinished: bool = False  # it was promoted, and its process died before the baking was noted
-
-    @property
-    def position(self) -> Position:
-        mode = self.stage.mode
-        assert mode in ("shadow", "canary", "bake")
-        return Position(
-            self.release.version,
-            self.stage.opponent or None,
-            mode,
-            self.stage.step,
-            datetime.fromisoformat(self.stage.since),
-            datetime.fromisoformat(self.stage.started),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     readings: tuple[Reading, ...]
     requests: int  # answered or compared by the challenger in this stage
-
-
-def standing(config: Config) -> Standing | None:
-    """The roll-out under way; None where there is none.
-
-    A challenger's comes first; then that of a champion that bakes.
-    """
-    from models.registry_stages import staged
-
-    registry = places.registry(config)
-    champion, challenger = registry.champion(), registry.challenger()
-    stage = staged(challenger)
-    if challenger is not None and stage is not None and stage.mode in ("shadow", "canary"):
-        now = champion.version if champion else ""
-        lost = "" if now == stage.opponent else release.not_against(stage.opponent or None, now)
-        return Standing(challenger, stage, overtaken=lost)
-    stage = staged(champion)
-    if champion is None or stage is None:
-        return None
-    if stage.mode == "bake":
-        return Standing(champion, stage)
-    if stage.mode in ("shadow", "canary"):
-        promoted = champion.tags.get("promoted_at", stage.since)
-        baking = replace(stage, mode="bake", step=stage.step + 1, share=0.0, since=promoted)
-        return Standing(champion, baking, unfinished=True)
-    return None
-
-
-def under_way(config: Config) -> bool:
-    """Whether there is a step to take: cheap, so that it can be asked often."""
-    return undo.read(config.folder / "serving") is not None or standing(config) is not None
-
-
-def on_the_way(config: Config) -> str:
-    """Which challenger is shadow or canary now: then no other is made. '' for none."""
-    found = standing(config)
-    if found is None or found.stage.mode == "bake":
-        return ""
-    return f"version {found.release.version} is {said(found.stage)}"
-
-
-def said(stage: Staged) -> str:
-    """A stage as a person reads it."""
-    return f"canary for {stage.share:.3g} of the callers" if stage.share else stage.mode
 
 
 @task(cache_policy=NO_CACHE)
@@ -203,14 +137,6 @@ def decide(config: Config, at: Standing, found: Evidence, now: datetime) -> Step
     return step
 
 
-def history(config: Config, version: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
-    """The newest steps, oldest first, as `monitoring.rollout.record` wrote them."""
-    from monitoring import rollout_log
-
-    with places.telemetry(config) as store:
-        return rollout_log.steps(store.database, config.name, version, limit)
-
-
 def _seen(config: Config, store: TelemetryStore, at: Standing, now: datetime) -> Seen:
     from monitoring import shadows
 
@@ -231,6 +157,7 @@ def _seen(config: Config, store: TelemetryStore, at: Standing, now: datetime) ->
         stage=pairs(position.since),
         whole=pairs(position.started),
         loss="error" if config.train.objective == "error" else "log_loss",
+        alone=baking,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import lineage, places
+from tasks import lineage, places, standing
 from tasks.rows import now_utc
 from tasks.server import served
 
@@ -35,6 +35,7 @@ def status(config: Config, now: datetime | None = None, decisions: int = 5) -> d
         "now": now.isoformat(),
         "champion": _version(config, champion, now) if champion else None,
         "challenger": _version(config, challenger, now) if challenger else None,
+        "rollout": standing.told(config),
         "decisions": [
             {key: d[key] for key in ("window_id", "time", "action", "rule", "reasons")}
             for d in last

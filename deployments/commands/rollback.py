@@ -1,8 +1,15 @@
-"""`everfit rollback`: back to the previous champion."""
+"""`everfit rollback`: back to the previous champion, the answers first and the records after.
+
+Opening the registry takes seconds, so the server is told by a note beside its bundles; it answers
+with the previous champion within a moment. Then the registry is moved, and Prefect's page told.
+"""
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +24,13 @@ from deployments.commands.base import (
     why_option,
 )
 
+if TYPE_CHECKING:
+    from models.records import Release
+    from tasks.config import Config
+    from tasks.undo import Undo
+
+_PATIENCE = 2.0  # seconds for the answers to change before the registry is moved
+
 
 @click.command(cls=Command, short_help="Return to the previous champion.")
 @config_argument
@@ -27,9 +41,67 @@ def command(config: Path, why: str | None, runs: Path | None, port: int | None) 
     """Make the previous champion the champion again."""
     import getpass
 
+    began = time.monotonic()
     loaded = load_config(config, runs, serving__port=port)
-    with prefect(loaded):
+    why, who, now = why or "asked for by hand", getpass.getuser(), datetime.now(UTC)
+    asked = told(loaded, why, who, now)
+    if asked is not None and (version := answered(loaded, asked.version)):
+        click.echo(f"version {version} answers after {time.monotonic() - began:.1f} s")
+    decision = asked.decision_id if asked else f"rollback-{now:%Y%m%dT%H%M%SZ}"
+    release = moved(loaded, decision, why, who, now)
+    click.echo(f"version {release.version} is the champion again")
+    with prefect(loaded):  # it is on its page then, and the server has been asked
         from flows.rollout import rollback
 
-        release = run(lambda: rollback(loaded, why or "asked for by hand", getpass.getuser()))
-    click.echo(f"version {release.version} is the champion again")
+        run(lambda: rollback(loaded, why, who, now, decision_id=decision))
+
+
+def told(config: Config, why: str, who: str, now: datetime) -> Undo | None:
+    """Tell the server that the version it serves must not answer; None where none has served."""
+    import json
+
+    from tasks import undo
+
+    folder = config.folder / "serving"
+    try:
+        version = json.loads((folder / "last.json").read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    note = undo.Undo(str(version), f"rollback-{now:%Y%m%dT%H%M%SZ}", why, who, now.isoformat())
+    undo.write(folder, note)
+    return note
+
+
+def answered(config: Config, version: str) -> str | None:
+    """Which other version than `version` the server answers with soon; None where none does."""
+    import json
+    from urllib.request import urlopen
+
+    url = f"{config.server_url}/v2/models/{config.name}"
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - the config's own server
+                versions = json.load(answer).get("versions") or []
+        except (OSError, ValueError):
+            return None
+        if versions and versions[0] != version:
+            return str(versions[0])
+        time.sleep(0.02)
+    return None
+
+
+def moved(config: Config, decision: str, why: str, who: str, now: datetime) -> Release:
+    """Move the registry, tell the policy, and take the note away whatever comes of it."""
+    from tasks import places, undo
+
+    try:
+        release = places.registry(config).rollback(decision_id=decision, who=who, why=why, now=now)
+    finally:
+        undo.clear(config.folder / "serving", decision)
+    from monitoring.policy import PolicyState, after_rollback
+
+    with places.telemetry(config) as store:
+        state = PolicyState.from_dict(store.state(config.name) or {})
+        store.save_state(config.name, after_rollback(state, now).to_dict())
+    return release

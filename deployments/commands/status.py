@@ -41,6 +41,11 @@ def lines(state: dict[str, Any]) -> list[str]:
     text = [state["name"]]
     for role in ("champion", "challenger"):
         text.append(f"  {role:<11}{_version(state[role])}")
+    if going := state.get("rollout"):
+        text.append(
+            f"  roll-out   version {going['version']} is {going['stage']} since "
+            f"{going['since'][:16]}; more: everfit rollout CONFIG --no-act"
+        )
     labels, server = state["labels"], state["server"]
     sampled = labels["recorded_share"] < 1
     if labels["coverage"] is None:

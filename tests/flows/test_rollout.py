@@ -14,7 +14,7 @@ from monitoring import shadows
 from monitoring.records import Label, Prediction, RequestCount
 from monitoring.rollout import Guards, Move, Plan, Stage, replayed
 from monitoring.shadows import ShadowAnswer
-from tasks import places, release, rolling, undo
+from tasks import places, release, rolling, standing, undo
 from tasks.config import load
 from tasks.lineage import Lineage
 from tests import registry_parts as parts
@@ -113,7 +113,7 @@ def test_a_good_challenger_goes_from_shadow_to_champion_and_a_kill_costs_no_step
     assert "begins as shadow" in verdict.reason
     registry = places.registry(config)
     assert registry.champion().version == "1"
-    assert rolling.on_the_way(config) == "version 2 is shadow"
+    assert standing.on_the_way(config) == "version 2 is shadow"
     assert begin(config) == verdict  # a run that died here is resumed
     assert step(config, START + MINUTE).move is Move.WAIT
     now = START + 10 * MINUTE
@@ -140,11 +140,11 @@ def test_a_good_challenger_goes_from_shadow_to_champion_and_a_kill_costs_no_step
     assert stage_of(config) == "canary"  # it was not noted that it bakes
     assert step(config, later + MINUTE).move is Move.WAIT
     assert stage_of(config) == "bake"
-    assert rolling.on_the_way(config) == ""  # a retrain may begin
+    assert standing.on_the_way(config) == ""  # a retrain may begin
     assert step(config, later + 61 * MINUTE).move is Move.DONE
     assert stage_of(config) == "done"
     assert step(config, later + 62 * MINUTE) is None
-    kept = rolling.history(config)
+    kept = standing.history(config)
     assert [body["step"]["move"] for body in kept] == [
         "wait", "next stage", "promote", "wait", "done"
     ]  # fmt: skip
