@@ -198,10 +198,10 @@ def write(
         exported = export(
             fitted, info["family"], encoder, len(info["schema"]["classes"]), recorded or sample
         )
-        answers = (exported.session or fitted).predict_proba(sample)
+        answers = (exported.form.session if exported.form else fitted).predict_proba(sample)
         fitted.save(temporary)
-        if exported.session is not None:
-            (temporary / _ONNX).write_bytes(exported.model)
+        if exported.form is not None:
+            (temporary / _ONNX).write_bytes(exported.form.model)
         whole = {
             "version": VERSION,
             **info,

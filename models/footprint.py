@@ -1,7 +1,8 @@
 """What answering with a model takes: latency, throughput, CPU and size, measured in passing.
 
-The figures are of the model alone on encoded rows, on one thread of the machine that tunes. They
-compare trials of one search; a server adds encoding and its protocol.
+The figures are of the model alone on encoded rows, on one thread of the machine that tunes: of its
+ONNX form where that is given, since that is what a bundle serves. They compare trials of one
+search; a server adds encoding and its protocol.
 """
 
 from __future__ import annotations
@@ -18,29 +19,31 @@ from models.encoding import Encoded
 
 if TYPE_CHECKING:
     from models.families import Fitted
+    from models.onnx.export import Form
 
 _FEWEST, _MOST = 3, 200  # single rows that are timed
 
 
 def footprint(
-    fitted: Fitted, rows: Encoded, *, seconds: float = 0.02
+    fitted: Fitted, rows: Encoded, *, seconds: float = 0.02, form: Form | None = None
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """(probabilities of `rows`, figures), the single rows timed for about `seconds`.
 
     Figures: throughput_rows_s (of `rows` as one batch), latency_ms and latency_p95_ms (single rows,
-    median and 95th percentile), predict_cpu_ms (of a single row), size_mb (in memory; left out for
-    a model whose size cannot be told).
+    median and 95th percentile), predict_cpu_ms (of a single row), size_mb (in memory, or of the
+    ONNX `form`; left out for a model whose size cannot be told).
     """
+    served = form.session if form is not None else fitted
     began = time.perf_counter()
-    proba = fitted.predict_proba(rows)
+    proba = served.predict_proba(rows)
     batch = max(time.perf_counter() - began, 1e-9)
     single = rows.take(slice(0, 1))
-    fitted.predict_proba(single)  # the first one pays for what is set up once
+    served.predict_proba(single)  # the first one pays for what is set up once
     taken: list[float] = []
     start, cpu = time.perf_counter(), time.thread_time()
     last = start
     while len(taken) < _MOST and (len(taken) < _FEWEST or last - start < seconds):
-        fitted.predict_proba(single)
+        served.predict_proba(single)
         now = time.perf_counter()
         taken.append(now - last)
         last = now
@@ -50,7 +53,7 @@ def footprint(
         "latency_p95_ms": 1_000 * float(np.quantile(taken, 0.95)),
         "predict_cpu_ms": 1_000 * (time.thread_time() - cpu) / len(taken),
     }
-    size = _bytes(fitted)
+    size = _bytes(fitted) if form is None else len(form.model)
     return proba, figures if size is None else {**figures, "size_mb": size / 1e6}
 
 

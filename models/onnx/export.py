@@ -11,13 +11,13 @@ from typing import Any
 
 from models.encoding import Encoded, Encoder
 from models.errors import ModelError
-from models.families import Fitted
+from models.families import Fitted, TrainingData
 from models.onnx import parity
 from models.onnx.session import Session
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 256 * 2**20  # bytes; beyond that a server would load for long and hold twice as much
+LARGEST = 64 * 2**20  # bytes, some 1.5 million nodes of trees: beyond, loading takes over 5 s
 
 _DRAWN_BY = {  # family: the module here that draws it
     "logistic": "linear",
@@ -36,27 +36,34 @@ class NoForm(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """A model in ONNX, and a session that answers from it."""
+
+    model: bytes
+    session: Session
+    rows_at_once: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
-    """The bytes and the session of a model that passed, or the reason why it has none.
+    """The form of a model that passed, or the reason why it has none.
 
     `difference` is the largest one of a probability on `rows` rows.
     """
 
-    model: bytes = b""
-    session: Session | None = None
-    rows_at_once: int = 0
+    form: Form | None = None
     difference: float = 0.0
     rows: int = 0
     reason: str = ""
 
     def note(self) -> dict[str, Any]:
         """What bundle.json says of it."""
-        if self.session is None:
+        if self.form is None:
             return {"runtime": "native", "reason": self.reason}
         return {
             "runtime": "onnx",
             "reason": "",
-            "rows_at_once": self.rows_at_once,
+            "rows_at_once": self.form.rows_at_once,
             "parity": {
                 "difference": self.difference,
                 "tolerance": parity.TOLERANCE,
@@ -79,10 +86,8 @@ def export(fitted: Fitted, family: str, encoder: Encoder, k: int, recorded: Enco
 
 def _proven(fitted: Fitted, family: str, encoder: Encoder, k: int, recorded: Encoded) -> Exported:
     """The model in ONNX. Raises NoForm if it answers otherwise than the model, or slower."""
-    model, rows_at_once = drawn(fitted, family, len(encoder.numbers), encoder.cardinality, k)
-    if len(model) > LARGEST:
-        raise NoForm(f"its ONNX form may have {LARGEST >> 20} MiB, it has {len(model) >> 20}")
-    session = Session(model, rows_at_once)
+    form = drawn(fitted, family, len(encoder.numbers), encoder.cardinality, k)
+    session = form.session
     apart, rows = parity.difference(session, fitted, recorded, encoder.cardinality)
     if not apart <= parity.TOLERANCE:
         raise NoForm(
@@ -95,24 +100,32 @@ def _proven(fitted: Fitted, family: str, encoder: Encoder, k: int, recorded: Enc
         raise NoForm(
             f"its ONNX form takes {taken:.2g} ms for a row, the model itself {natively:.2g}"
         )
-    return Exported(model, session, rows_at_once, apart, rows)
+    return Exported(form, apart, rows)
 
 
-def drawn(
-    fitted: Fitted, family: str, numbers: int, cards: Sequence[int], k: int
-) -> tuple[bytes, int]:
-    """(the model in ONNX, rows that a run may take), nothing checked.
-
-    Of `numbers` columns of numbers, `cards` codes per category column and `k` classes.
-    """
+def drawn(fitted: Fitted, family: str, numbers: int, cards: Sequence[int], k: int) -> Form:
+    """The model in ONNX, of `numbers` columns of numbers, `cards` codes per category column and
+    `k` classes; nothing is checked. Raises NoForm, or whatever a library raises."""
     from models.onnx.graph import Graph
 
     if family not in _DRAWN_BY:
         raise NoForm(f"the family {family} has no ONNX form")
     draw: Callable[[Fitted, Graph], str] = import_module(f"models.onnx.{_DRAWN_BY[family]}").draw
     graph = Graph(numbers, cards, k)
-    model = graph.model(draw(fitted, graph))
-    return model.SerializeToString(), graph.rows_at_once
+    model = graph.model(draw(fitted, graph)).SerializeToString()
+    if len(model) > LARGEST:
+        raise NoForm(f"its ONNX form may have {LARGEST >> 20} MiB, it has {len(model) >> 20}")
+    return Form(model, Session(model, graph.rows_at_once), graph.rows_at_once)
+
+
+def form(fitted: Fitted, family: str, data: TrainingData) -> Form | None:
+    """What a bundle of the model would serve, to be measured; None if that is the model itself."""
+    numbers = data.encoded.numbers.shape[1]
+    try:
+        return drawn(fitted, family, numbers, data.cardinality, data.k)
+    except Exception as fault:  # as in `export`: it serves natively
+        logger.debug("no ONNX form of %s: %s", family, fault)
+        return None
 
 
 def _milliseconds(model: parity.Answers, single: Encoded) -> float:

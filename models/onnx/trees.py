@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
+from models.onnx.export import NoForm
 from models.onnx.graph import Graph
+
+NODES = 1_500_000  # beyond, drawing takes 2 GB of memory, and a server loads for over 5 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Tree:
 def ensemble(graph: Graph, features: str, trees: Sequence[Tree], targets: int) -> str:
     """Sums of the leaves that rows reach: float64 (n, targets), of `features` float64 (n, d)."""
     sizes = [len(tree.leaf) for tree in trees]
+    if sum(sizes) > NODES:
+        raise NoForm(f"its ONNX form may have {NODES:,} nodes of trees, it has {sum(sizes):,}")
     leaf = _joined([tree.leaf for tree in trees])
 
     def inner(parts: list[NDArray[Any]]) -> NDArray[Any]:

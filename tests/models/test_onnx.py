@@ -13,7 +13,8 @@ from models.encoding import Encoded, Encoder
 from models.families import Fitted, TrainingData
 from models.families.custom import LIMIT, FittedCustom
 from models.families.design import Design
-from models.onnx import export, parity
+from models.footprint import footprint
+from models.onnx import export, parity, trees
 from models.onnx.export import Exported
 from models.onnx.session import Session
 
@@ -56,8 +57,8 @@ def exported(fitted: Fitted, family: str, table: TrainingData) -> Exported:
 
 
 def apart(made: Exported, fitted: Fitted, rows: Encoded) -> float:
-    assert made.session is not None, made.reason
-    got, expected = made.session.predict_proba(rows), fitted.predict_proba(rows)
+    assert made.form is not None, made.reason
+    got, expected = made.form.session.predict_proba(rows), fitted.predict_proba(rows)
     assert (got.shape, got.dtype) == (expected.shape, np.float64)
     np.testing.assert_allclose(got.sum(axis=1), 1.0, atol=1e-6)
     return float(np.abs(got - expected).max())
@@ -142,10 +143,11 @@ def test_a_tree_of_one_leaf_and_a_fit_that_learnt_nothing() -> None:
 
 def test_rows_are_answered_in_turns_as_at_once() -> None:
     table = data()
-    model, rows = export.drawn(fit("mlp", table), "mlp", 3, table.cardinality, 2)
-    assert rows > len(table)
-    whole = Session(model, rows).predict_proba(table.encoded)
-    np.testing.assert_allclose(Session(model, 7).predict_proba(table.encoded), whole, atol=1e-7)
+    form = export.drawn(fit("mlp", table), "mlp", 3, table.cardinality, 2)
+    assert form.rows_at_once > len(table)
+    whole = form.session.predict_proba(table.encoded)
+    turns = Session(form.model, 7).predict_proba(table.encoded)
+    np.testing.assert_allclose(turns, whole, atol=1e-7)
 
 
 def estimators() -> list[object]:
@@ -184,7 +186,7 @@ def test_a_users_own_estimator_has_a_form(model: object) -> None:
     table.encoded.numbers[:] = rng.normal(size=(400, 3))  # no two rows alike: neighbours don't tie
     fitted = own(model, table)
     made = exported(fitted, "custom", table)
-    assert made.session is not None, made.reason
+    assert made.form is not None, made.reason
     fresh = Encoded(rng.normal(size=(60, 3)).astype(np.float32), table.encoded.codes[:60])
     assert apart(made, fitted, fresh) < parity.TOLERANCE
 
@@ -197,7 +199,7 @@ def test_without_skl2onnx_a_users_estimator_serves_natively(
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     table = data(100)
     made = exported(own(GaussianNB(), table), "custom", table)
-    assert made.session is None
+    assert made.form is None
     assert made.reason.endswith("pip install 'everfit[onnx]'")
 
 
@@ -222,6 +224,27 @@ def test_a_form_that_is_too_large_is_not_served(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(export, "LARGEST", 100)
     table = data(100)
     assert "its ONNX form may have" in exported(fit("mlp", table), "mlp", table).reason
+
+
+def test_a_forest_of_too_many_nodes_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "NODES", 100)
+    table = data(300)
+    assert "may have 100 nodes" in exported(fit("forest", table), "forest", table).reason
+
+
+def test_a_trials_figures_are_of_what_a_bundle_serves() -> None:
+    table = data(300)
+    fitted = fit("forest", table)
+    form = export.form(fitted, "forest", table)
+    assert form is not None
+    served, native = (
+        footprint(fitted, table.encoded, seconds=0.005, form=each) for each in (form, None)
+    )
+    np.testing.assert_allclose(served[0], native[0], atol=1e-6)
+    assert served[1].keys() == native[1].keys()
+    assert served[1]["latency_ms"] < native[1]["latency_ms"] / 3
+    assert served[1]["size_mb"] == len(form.model) / 1e6
+    assert export.form(fitted, "prophet", table) is None
 
 
 def test_a_family_without_a_form_says_so() -> None:
