@@ -65,17 +65,87 @@ class Inference(msgspec.Struct):
     outputs: list[Wanted] = []
 
 
+class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A tensor as most requests have it: flat JSON of numbers, texts and nulls."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float | str | None]
+
+
+class _Quick(msgspec.Struct, forbid_unknown_fields=True):
+    """A request of such tensors; the other fields are those of `Inference`."""
+
+    inputs: list[_Plain]
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    outputs: list[Wanted] = []
+
+
 _DECODER = msgspec.json.Decoder(Inference)
+_QUICK = msgspec.json.Decoder(_Quick)
+_FLOATS = frozenset(("FP16", "FP32", "FP64"))
 _TEXTS = list[str] | None
 
 
-def parse(body: bytes, maximum_rows: int, header: str | None = None) -> tuple[Rows, Inference]:
+def parse(
+    body: bytes, maximum_rows: int, header: str | None = None
+) -> tuple[Rows, Inference | _Quick]:
     """The rows of a request, and the request for its id and outputs. Raises RequestFault.
 
     `header` is the value of Inference-Header-Content-Length: how many bytes of the body are JSON.
     """
+    if header is None and (found := _quickly(body, maximum_rows)) is not None:
+        return found
     sent, raw = split(body, header)
     return collect(sent, raw, maximum_rows), sent
+
+
+def _quickly(body: bytes, maximum_rows: int) -> tuple[Rows, _Quick] | None:
+    """What most requests are, read in one pass; None for any other, which `collect` judges."""
+    try:
+        sent = _QUICK.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    shape = sent.inputs[0].shape if sent.inputs else []
+    if not 1 <= len(shape) <= 2 or not 0 < shape[0] <= maximum_rows:
+        return None
+    whole = len(sent.inputs) == 1 and len(shape) == 2 and shape[1] > 1
+    table = _plain_matrix(sent.inputs[0]) if whole else _plain_columns(sent.inputs)
+    if table is None:
+        return None
+    names = None if whole else [tensor.name for tensor in sent.inputs]
+    if names is not None and len(set(names)) != len(names):
+        return None
+    ids, times = (_texts(sent, "ids"), _texts(sent, "times")) if sent.parameters else (None, None)
+    return Rows({}, shape[0], ids=ids, times=times, positional=table, names=names), sent
+
+
+def _plain_matrix(tensor: _Plain) -> list[list[Any]] | None:
+    """The rows of a tensor [n, d] of floats."""
+    count, width = tensor.shape
+    if tensor.datatype not in _FLOATS or len(tensor.data) != count * width:
+        return None
+    return [tensor.data[i : i + width] for i in range(0, count * width, width)]
+
+
+def _plain_columns(inputs: list[_Plain]) -> list[tuple[Any, ...]] | None:
+    """The rows of tensors of floats or text, all of one shape [n] or [n, 1]."""
+    shape = inputs[0].shape
+    if len(shape) == 2 and shape[1] != 1:
+        return None
+    columns = []
+    for tensor in inputs:
+        data = tensor.data
+        if tensor.shape != shape or len(data) != shape[0]:
+            return None
+        if tensor.datatype not in _FLOATS and (
+            tensor.datatype != "BYTES" or not _ALLOWED["BYTES"].issuperset(map(type, data))
+        ):
+            return None
+        columns.append(data)
+    return list(zip(*columns, strict=True))
 
 
 def split(body: bytes, header: str | None) -> tuple[Inference, list[memoryview | None]]:
@@ -231,7 +301,7 @@ def _wrong_number(where: str, shape: list[int], received: Any) -> RequestFault:
     )
 
 
-def _texts(sent: Inference, name: str) -> list[str] | None:
+def _texts(sent: Inference | _Quick, name: str) -> list[str] | None:
     """A parameter that is a list of text; as JSON in one text where parameters are scalars."""
     given = sent.parameters.get(name)
     try:
@@ -249,8 +319,10 @@ def _texts(sent: Inference, name: str) -> list[str] | None:
         ) from None
 
 
-def check_outputs(sent: Inference, classes: Sequence[Any]) -> None:
+def check_outputs(sent: Inference | _Quick, classes: Sequence[Any]) -> None:
     """Raises RequestFault 400 when an output is asked for that there isn't, or as what it isn't."""
+    if not sent.outputs and not sent.parameters:
+        return
     there = ["label", *(f"probability_{value}" for value in classes), "probabilities"]
     for place, wanted in enumerate(sent.outputs):
         if wanted.name not in there:
@@ -280,40 +352,59 @@ def _flag(parameters: dict[str, Any], name: str, where: str, default: bool) -> b
     return value
 
 
-def render(answer: Answer, sent: Inference) -> tuple[bytes, int | None]:
+class _Output(msgspec.Struct, omit_defaults=True, gc=False):
+    """One tensor of an answer, with its data or the number of bytes that follow."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, int] | None = None
+    data: list[Any] | None = None
+
+
+class _Answered(msgspec.Struct, omit_defaults=True):
+    """The body of an answer."""
+
+    model_name: str
+    model_version: str
+    parameters: dict[str, list[str]]
+    outputs: list[_Output]
+    id: str | None = None
+
+
+def render(answer: Answer, sent: Inference | _Quick) -> tuple[bytes, int | None]:
     """The answer with the outputs asked for, or all of them; and the length of its JSON when bytes
     follow it (the answer's own Inference-Header-Content-Length)."""
-    binary = _flag(sent.parameters, "binary_data_output", "parameters", False)
-    wanted = [
-        (name, _flag(parameters, "binary_data", "outputs", binary))
-        for name, parameters in (
-            [(wanted.name, wanted.parameters) for wanted in sent.outputs]
-            or [(name, {}) for name in output_names(answer)]
-        )
-    ]
-    outputs: list[dict[str, Any]] = []
+    outputs: list[_Output] = []
     blobs: list[bytes] = []
-    for name, as_bytes in wanted:
-        datatype, shape, values = output(answer, name)
-        tensor: dict[str, Any] = {"name": name, "shape": shape, "datatype": datatype}
-        if as_bytes:
-            blobs.append(tensors.write(datatype, values))
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
-        else:
-            tensor["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else values
-        outputs.append(tensor)
-    parameters: dict[str, Any] = {"ids": answer.ids}
+    if sent.outputs or sent.parameters:
+        binary = _flag(sent.parameters, "binary_data_output", "parameters", False)
+        for name, parameters in [(w.name, w.parameters) for w in sent.outputs] or [
+            (name, {}) for name in output_names(answer)
+        ]:
+            datatype, shape, values = output(answer, name)
+            if _flag(parameters, "binary_data", "outputs", binary):
+                blobs.append(tensors.write(datatype, values))
+                size = {"binary_data_size": len(blobs[-1])}
+                outputs.append(_Output(name, shape, datatype, size))
+            else:
+                flat = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+                outputs.append(_Output(name, shape, datatype, None, flat))
+    else:
+        shape = [len(answer.ids)]
+        names = output_names(answer)
+        outputs.append(_Output("label", shape, class_datatype(answer.classes), None, answer.labels))
+        shares = answer.probabilities.T.tolist()
+        outputs += [
+            _Output(name, shape, "FP64", None, values)
+            for name, values in zip(names[1:], shares, strict=True)
+        ]
+    parameters = {"ids": answer.ids}
     if answer.ignored:
         parameters["ignored_columns"] = answer.ignored
-    body: dict[str, Any] = {
-        "model_name": answer.name,
-        "model_version": answer.version,
-        "parameters": parameters,
-        "outputs": outputs,
-    }
-    if sent.id is not None:
-        body["id"] = sent.id
-    content = msgspec.json.encode(body)
+    content = msgspec.json.encode(
+        _Answered(answer.name, answer.version, parameters, outputs, sent.id)
+    )
     if not blobs:
         return content, None
     return b"".join([content, *blobs]), len(content)
