@@ -47,4 +47,4 @@ def prune(folder: Path, keep: Collection[str], now: float | None = None) -> list
 
 
 def _temporary(name: str) -> bool:
-    return name.startswith(".") or (name.startswith("last.") and name.endswith(".tmp"))
+    return name.startswith(".") or name.endswith(".tmp")
