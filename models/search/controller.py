@@ -2,11 +2,12 @@
 
 A cold search begins as a quasi-random design. Then the predictor (a Gaussian process, `predictor`)
 judges what the policy emits beside points of the whole space and neighbours of the best, and the
-one with the largest expected improvement is tried. A warm search tries what was best before, starts
-from the policy as it stood, and puts what earlier searches found into the predictor's mean; every
-fourth trial is asked as if nothing were remembered. What `propose` answers is a function of
-(history, space, seed, memory) and of nothing else, so a search that was cut off goes on as if it
-had not been, on any worker.
+one with the largest expected improvement is tried. A warm search tries what was best before beside
+a point of the cold design, starts from the policy as it stood, and puts what earlier searches found
+into the predictor's mean: a trial is asked with the memory as often as those before it say that it
+has to do with today's task, and every fourth as if nothing were remembered. What `propose` answers
+is a function of (history, space, seed, memory) and of nothing else, so a search that was cut off
+goes on as if it had not been, on any worker.
 
 >>> from models.space import Float
 >>> space = Space((Float("x", 0.0, 1.0),))
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -53,6 +54,10 @@ _SOBOL = 1_000_005
 _RETRAIN = 1_000_007
 _POOL = 1_000_009
 _LOOK = 1_000_011
+_TRUST = 1_000_013
+_KNOWN = (0,)  # numbers of a warm search that go to what was best before
+_PROBES = (1,)  # and to the cold design
+_PROBED = 6  # trials after which a search goes on by itself whose memory is no help
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
 
@@ -130,15 +135,10 @@ def _next(
     if memory:  # with a config's one seed, every retrain still looks where none has looked before
         seed = int(generator(seed, memory.searches, _RETRAIN).integers(2**31))
     taken, numbers = under_way(trials, pending)
-    known = memory.known if memory else ()
     under: list[Params] = [] if isinstance(pending, int) else list(pending)
     params: dict[str, Scalar] = {}
     for number in numbers:
-        left = [p for p in known if key(p) not in taken] if number < len(known) else []
-        if left:
-            params = left[0]
-        else:
-            params = _draw(number, trials, under, policy, memory, seed, taken, settings)
+        params = _draw(number, trials, under, policy, memory, seed, taken, settings)
         taken.add(key(params))
         under.append(params)
     return params
@@ -156,14 +156,27 @@ def _draw(
 ) -> dict[str, Scalar]:
     space = policy.layout.space
     uniform = Policy.uniform(policy.layout)
-    # Not among the first few, of which a retrain may have no more.
-    if memory and number >= settings.start - 1 and (number + 1) % settings.cold_every == 0:
-        memory, policy = None, uniform
-    enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
+    predictor: Predictor | None = None
     cold = generator(seed, number, _EXPLORE).random() < settings.explore
+    if memory:
+        # What was best is held to a point of the cold design; then each trial is asked with the
+        # memory as often as it is believed, and some as if all were new.
+        alone = number >= settings.start - 1 and (number + 1) % settings.cold_every == 0
+        if trials and settings.predictor:
+            predictor = Predictor(policy.layout, trials, memory, under)
+            alone = alone or generator(seed, number, _TRUST).random() >= predictor.trust
+        left = [p for p in memory.known if key(p) not in taken]
+        if left and not alone and (number in _KNOWN or not settings.predictor):
+            return left[0]
+        cold = cold or number in _PROBES
+        if alone:
+            memory, policy = None, uniform
+            settings = replace(settings, start=min(settings.start, _PROBED))
+    enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
     if settings.predictor and enough and not cold and len(space):
         rng = generator(seed, number, _POOL)
-        predictor = Predictor(policy.layout, trials, memory, under)
+        if predictor is None or predictor.remembers != bool(memory):
+            predictor = Predictor(policy.layout, trials, memory, under)
         points, _ = predictor.ranking(policy, settings.pool, rng)
         for start in range(0, len(points), 32):
             for params in space.decode_many(points[start : start + 32]):

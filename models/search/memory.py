@@ -2,7 +2,7 @@
 
 The memory holds the best configurations (tried first next time), the policy as it stood (the next
 one starts there, widened), and the trials with their rank rewards, which mean the same in every
-retrain. It is bounded: older evidence fades by half with each retrain and then goes.
+retrain. It is bounded: older evidence counts less with each retrain and then goes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from models.search.reward import losses_of, ranked
 from models.space import Space
 
 INCUMBENTS = 4  # tried first: a short search must have trials left for what is new
-EVIDENCE = 64
-FADE = 0.5  # weight of one retrain's evidence in the next, and so on
+EVIDENCE = 200
+OF_ONE = 48  # of one search: its best and, evenly, of the rest
+FADE = 0.8  # weight of one retrain's evidence in the next, and so on
 _WIDER = 2.0  # sigma of a remembered number is multiplied by this
 _FLATTER = 0.5  # remembered choice probabilities are mixed half with uniform
 
 
-@dataclass(frozen=True)
+@dataclass
 class Recall:
     """The memory as a space of today reads it.
 
     known: configurations to try first, best first; policy: where the units start; unit (n, d),
-    active (n, d), reward (n,), weight (n,): evidence of the earlier `searches`.
+    active (n, d), reward (n,), loss (n,), age (n,), weight (n,): evidence of the earlier
+    `searches`. Rewards are ranks within their search; losses (NaN: failed) are as they were, and
+    age 0 is the latest search. past: the function that was fitted to them, once it is needed.
     """
 
     known: tuple[dict[str, Scalar], ...]
@@ -44,8 +47,11 @@ class Recall:
     unit: NDArray[np.float64]
     active: NDArray[np.bool_]
     reward: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    age: NDArray[np.int64]
     weight: NDArray[np.float64]
     searches: int
+    past: Any = None
 
 
 def remember(
@@ -55,8 +61,13 @@ def remember(
     losses = losses_of(trials)
     rewards = ranked(losses)
     rows: list[dict[str, Any]] = [
-        {"params": dict(trial.params), "reward": round(float(r), 6), "age": 0}
-        for trial, r in zip(trials, rewards, strict=True)
+        {
+            "params": dict(trial.params),
+            "reward": round(float(r), 6),
+            "loss": None if math.isnan(loss) else float(loss),
+            "age": 0,
+        }
+        for trial, r, loss in zip(trials, rewards, losses, strict=True)
     ]
     complete = [row for row, failed in zip(rows, np.isnan(losses), strict=True) if not failed]
     top = sorted(complete, key=lambda row: -row["reward"])
@@ -66,7 +77,7 @@ def remember(
     heads = _heads(space, [*top, *older])
     incumbents = _distinct([*heads, *older[:2], *top[1:3], *older[2:]])[:INCUMBENTS]
     faded = [{**row, "age": row["age"] + 1} for row in (before or {}).get("evidence", ())]
-    evidence = sorted([*rows, *faded], key=lambda row: (row["age"], -row["reward"]))[:EVIDENCE]
+    evidence = [*_thinned(sorted(rows, key=lambda row: -row["reward"])), *faded][:EVIDENCE]
     return {
         "space": space.to_json(),
         "incumbents": incumbents,
@@ -88,7 +99,11 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
         policy = _policy_from_json(memory["policy"], old, layout)
         rows = [(r, repaired(r["params"], layout.space)) for r in memory["evidence"]]
         incumbents = [repaired(r["params"], layout.space) for r in memory["incumbents"]]
-        kept = [(params, float(r["reward"]), int(r["age"])) for r, params in rows if params]
+        kept = [
+            (params, float(r["reward"]), _loss(r.get("loss")), int(r["age"]))
+            for r, params in rows
+            if params
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise SpaceFault(
             "a memory holds space, incumbents, evidence and policy as the controller wrote them; "
@@ -100,12 +115,27 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
     return Recall(
         known=tuple(_distinct_params([p for p in incumbents if p])),
         policy=policy,
-        unit=np.array([space.encode(p) for p, _, _ in kept]).reshape(-1, d),
-        active=np.array([[n in p for n in names] for p, _, _ in kept], dtype=bool).reshape(-1, d),
-        reward=np.array([r for _, r, _ in kept], dtype=np.float64),
-        weight=np.array([FADE ** (age + 1) for _, _, age in kept], dtype=np.float64),
+        unit=np.array([space.encode(p) for p, *_ in kept]).reshape(-1, d),
+        active=np.array([[n in p for n in names] for p, *_ in kept], dtype=bool).reshape(-1, d),
+        reward=np.array([r for _, r, _, _ in kept], dtype=np.float64),
+        loss=np.array([loss for _, _, loss, _ in kept], dtype=np.float64),
+        age=np.array([age for *_, age in kept], dtype=np.int64),
+        weight=np.array([FADE ** (age + 1) for *_, age in kept], dtype=np.float64),
         searches=int(memory.get("searches", 0)),
     )
+
+
+def _loss(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most `OF_ONE` of a search's rows, best first: the better half of them, then evenly."""
+    half = OF_ONE // 2
+    if len(rows) <= OF_ONE:
+        return rows
+    rest = np.linspace(half, len(rows) - 1, OF_ONE - half).round().astype(int)
+    return [*rows[:half], *(rows[i] for i in rest)]
 
 
 def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:

@@ -4,30 +4,33 @@ The predictor is a Gaussian process (`surrogate`) over the trials of this search
 searches found enters as a function in its mean, whose weight is learnt from the new trials: Feurer,
 Letham, Hutter, Bakshy, *Practical transfer learning for Bayesian optimization* (2022) weigh past
 surrogates by how they rank the new trials; here the weight has a posterior of its own, and a
-memory that does not rank them right at all is dropped.
+memory is dropped when the trials are likelier without it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, spearmanr
 
 from models.records import Params, Trial
 from models.search.acquisition import log_expected_improvement, neighbours
 from models.search.imagination import imagined
 from models.search.memory import Recall
+from models.search.past import past_of
 from models.search.policy_net import Layout, Policy
 from models.search.reward import losses_of
 from models.search.surrogate import Array, Surrogate, scores_of
 
 MOST = 300  # trials that enter: beyond, the best and the latest do
-_RATE = 0.7  # how much of a memory's prediction is believed before a trial, +- its deviation
-_DEVIATION = 0.5
+_RATE = 1.0  # how much of a memory's prediction is believed before a trial, +- its deviation
+_DEVIATION = 0.3
 _LEFT = 0.3  # what is believed to be left to vary around it
+_ODDS = 0.7  # log odds, before a trial, that a memory has to do with today's task
+_KNOWN = 1 / (1 + math.exp(-_ODDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,9 @@ class Predictor:
         self.losses = losses[kept]
         self.points = space.encode_many([trials[i].params for i in kept])
         self.scores = scores_of(self.losses)
-        self._past = _past(memory, self.choices)
-        basis = self._basis(self.points)
-        if basis is not None and not _agrees(basis[:, 0], self.losses):
-            self._past, basis = None, None
+        self._past = past_of(memory, self.choices)
+        self._process = self._judged()
         self.remembers = self._past is not None
-        self._process = self._fitted(self.points, self.scores, basis)
         if pending:
             # Asynchronous: what is under way is taken to come out as predicted (a kriging
             # believer: Ginsbourger, Le Riche, Carraro, 2010), so that it is not asked for again.
@@ -77,6 +77,24 @@ class Predictor:
             self.points = np.vstack([self.points, there])
             self.scores = np.append(self.scores, believed)
             self._process = self._fitted(self.points, self.scores, self._basis(self.points))
+
+    def _judged(self) -> Surrogate:
+        """With the memory or without it, whichever the trials speak for.
+
+        `trust` is the probability of the first; below a half, the memory is gone.
+        """
+        self.trust = 0.0
+        if self._past is not None:
+            scores = self._past.scores(self.points, self.losses)
+            beside = self._fitted(self.points, scores, self._basis(self.points))
+            alone = self._fitted(self.points, scores - scores.mean(), None)
+            odds = min(max(_ODDS + beside.evidence - alone.evidence, -50.0), 50.0)
+            self.trust = 1 / (1 + math.exp(-odds)) if len(scores) > 1 else _KNOWN
+            if self.trust >= 0.5:
+                self.scores = scores
+                return beside
+            self._past = None
+        return self._fitted(self.points, self.scores, None)
 
     def _fitted(self, points: Array, scores: Array, basis: Array | None) -> Surrogate:
         return Surrogate(
@@ -90,7 +108,7 @@ class Predictor:
         )
 
     def _basis(self, points: Array) -> Array | None:
-        return self._past.predict(points)[0][:, None] if self._past is not None else None
+        return self._past.predict(points)[:, None] if self._past is not None else None
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and deviation (m,) of the scores at canonical points (m, d)."""
@@ -123,6 +141,9 @@ class Predictor:
             parts.append(
                 near(self.points[order[: max(3, len(told) // 10)]], pool.local, pool.width)
             )
+        if self._past is not None:
+            tops = self._past.tops
+            parts += [tops, near(tops, pool.local // 2, pool.width)]
         if pool.emitted:
             parts.append(policy.emit_many(rng.random((pool.emitted, d))))
         if pool.rounds:
@@ -175,19 +196,3 @@ def _kept(losses: Array) -> NDArray[np.int64]:
         return np.arange(len(losses))
     best = np.argsort(np.where(np.isnan(losses), np.inf, losses), kind="stable")[: MOST // 2]
     return np.union1d(best, np.arange(len(losses) - MOST // 2, len(losses)))
-
-
-def _past(memory: Recall | None, choices: NDArray[np.bool_]) -> Surrogate | None:
-    """What earlier searches knew: one process over their evidence, older trials noisier."""
-    if memory is None or len(memory.unit) < 4:
-        return None
-    scores = norm.ppf(np.clip((1 - memory.reward) / 2, 0.02, 0.98))
-    return Surrogate(memory.unit, scores, choices, noise_scale=1 / memory.weight)
-
-
-def _agrees(remembered: Array, losses: Array) -> bool:
-    """Whether a memory's prediction ranks the new trials rather right than wrong; few say yes."""
-    there = np.isfinite(losses)
-    if there.sum() < 6 or np.ptp(remembered[there]) == 0 or np.ptp(losses[there]) == 0:
-        return True
-    return float(spearmanr(remembered[there], losses[there]).statistic) > 0

@@ -76,7 +76,8 @@ class Surrogate:
     choices (d,): which columns are choices, compared for equality. noise_scale (n,): multiples of
     the noise variance, larger for what counts less. basis (n, k): functions of the points whose
     coefficients are N(basis_mean, basis_deviation^2), as predictions of earlier searches are.
-    variance: what the signal is believed to vary by around them.
+    variance: what the signal is believed to vary by around them. `evidence`: log probability of the
+    scores at the mode of the rest, up to what is the same for the same points and prior.
     """
 
     def __init__(
@@ -143,17 +144,20 @@ class Surrogate:
             gradient[d] = -0.5 * noise * float((np.diag(pull) * self._scale).sum())
             return value, gradient + away / self._spread
 
-        theta = self._center
+        theta, believed = self._center, 0.5 * self.prior.strength * math.log(self._believed)
         if n > 1 and d:
             bounds = [(c - 5 * s, c + 5 * s) for c, s in zip(theta, self._spread, strict=True)]
-            theta = minimize(
+            found = minimize(
                 objective,
                 theta,
                 jac=True,
                 method="L-BFGS-B",
                 bounds=bounds,
                 options={"maxiter": 25, "ftol": 1e-5},
-            ).x
+            )
+            theta, self.evidence = found.x, believed - float(found.fun)
+        else:
+            self.evidence = believed - objective(theta)[0]
         self._weights, self.noise = np.exp(-2 * theta[:d]), math.exp(theta[d])
         matrix = self._kernel(self.points, self.points) + mean_part + self.noise * eye
         matrix.flat[:: n + 1] += _JITTER
