@@ -88,6 +88,18 @@ def test_a_label_before_its_prediction_is_kept_and_joined(client, store):
     assert store.rows(None, None).set_index("id").loc["early", "label"] == "late"
 
 
+def test_a_late_label_counts_from_when_it_came(client, store):
+    """It joins a prediction of a year ago, and windows that were looked at before don't change."""
+    body = {"dataframe_records": [ROW], "ids": ["old"], "times": ["2013-01-01T00:00:00Z"]}
+    client.post("/invocations", json=body).raise_for_status()
+    late = {"id": "old", "label": "late", "time": "2014-01-01T00:00:00Z"}
+    answer = client.post("/labels", json=late)
+    assert (answer.status_code, answer.json()["result"]) == (200, "accepted")
+    before, after = (datetime(year, 6, 1, tzinfo=UTC) for year in (2013, 2014))
+    assert "old" not in set(store.labelled(None, None, before)["id"])
+    assert "old" in set(store.labelled(None, None, after)["id"])
+
+
 def test_a_batch_answers_each(client):
     predict(client, "b1", "b2")
     client.post("/labels", json={"id": "b2", "label": "late"})
