@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from models.search.base import Pending, Searcher, check_state, key, trial_from_json, trial_to_json
 from models.search.loop import Budget, best, search
 from models.search.random import RandomSearch
+from models.space_formats import from_configspace, from_optuna, to_optuna
 
 if TYPE_CHECKING:
     from models.search.controller import Controller
@@ -21,8 +22,11 @@ __all__ = [
     "Searcher",
     "best",
     "check_state",
+    "from_configspace",
+    "from_optuna",
     "key",
     "search",
+    "to_optuna",
     "trial_from_json",
     "trial_to_json",
 ]

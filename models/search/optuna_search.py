@@ -22,22 +22,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from models.records import Params, Scalar, Trial
 from models.search.base import WALKED, Key, Pending, Searcher, fresh, generator, key, under_way
+from models.search.optuna_values import distribution, inner, outer, suggest
 from models.search.reward import losses_of
-from models.space import Categorical, Float, Int, Ordinal, Parameter, Space
+from models.space import Space
 
 _SEED = 1_000_021  # the stream of a trial's generator that seeds its sampler
-_WIDE = 4_096  # values in steps beyond which a number is proposed as a real one and rounded
 _LARGEST = 1e100  # a loss counts as no larger, so that its square is finite
 _QUIET = threading.RLock()
 
@@ -112,7 +107,7 @@ class OptunaSearch(Searcher):
         for parameter in self.space.parameters:
             # where only active ones are asked for, those before are what decides
             if self.flat or self.space.is_active(parameter, params):
-                params[parameter.name] = _inner(parameter, _suggest(trial, parameter))
+                params[parameter.name] = inner(parameter, suggest(trial, parameter))
         marks = study.get_trials(deepcopy=False)[trial.number].system_attrs
         study.tell(
             trial, state=TrialState.FAIL
@@ -135,8 +130,8 @@ class OptunaSearch(Searcher):
             if self.flat or p.name in params
         }
         return create_trial(
-            params={name: _outer(self.space[name], value) for name, value in given.items()},
-            distributions={name: _distribution(self.space[name]) for name in given},
+            params={name: outer(self.space[name], value) for name, value in given.items()},
+            distributions={name: distribution(self.space[name]) for name in given},
             **outcome,
         )
 
@@ -235,50 +230,6 @@ class _Ordered(NSGAIISampler):
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
-
-
-def _stepless(parameter: Float | Int) -> bool:
-    return parameter.size() > _WIDE
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, Categorical):  # places: to Optuna, True and 1 are one choice
-        return CategoricalDistribution(tuple(range(len(parameter.choices))))
-    if isinstance(parameter, Ordinal):
-        return IntDistribution(0, len(parameter.values) - 1)
-    low, high, log, step = parameter.low, parameter.high, parameter.log, parameter.step
-    if isinstance(parameter, Int) and not _stepless(parameter):
-        return IntDistribution(int(low), int(high), log, int(step or 1))
-    if not _stepless(parameter):
-        return FloatDistribution(low, high, log, step)
-    half = 0.5 * (step or (1 if isinstance(parameter, Int) else 0))
-    return FloatDistribution(low - half, high + half, log)
-
-
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
-    name, d = parameter.name, _distribution(parameter)
-    if isinstance(d, CategoricalDistribution):
-        return trial.suggest_categorical(name, d.choices)
-    if isinstance(d, IntDistribution):
-        return trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log)
-    assert isinstance(d, FloatDistribution)
-    return trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
-
-
-def _inner(parameter: Parameter, value: Any) -> Scalar:
-    if isinstance(parameter, Categorical | Ordinal):
-        return parameter.option(int(value))
-    nearest = parameter.repaired(value)
-    assert nearest is not None
-    return nearest
-
-
-def _outer(parameter: Parameter, value: Scalar) -> Any:
-    if isinstance(parameter, Categorical | Ordinal):
-        return parameter.place(value)
-    if isinstance(parameter, Int) and not _stepless(parameter):
-        return int(value)
-    return float(value)
 
 
 def _active(space: Space, params: Params) -> dict[str, Scalar]:
