@@ -43,7 +43,7 @@ class Load:
 
 
 def until(client, version):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while client.get("/v2/health/ready").json().get("model_version") != version:
         assert time.monotonic() < deadline, f"version {version} never took over"
         time.sleep(0.02)
@@ -98,7 +98,7 @@ def test_a_damaged_version_never_takes_over(serving, config, serving_release, re
         for file in damaged:
             file.write_bytes(b"damaged")
         registry._set_alias("champion", made.version)  # as someone might, past `promote`'s checks
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 50
         while not (failed := client.get("/v2/models/tiny").json()["parameters"]["failed"]):
             assert time.monotonic() < deadline, "the fault is not shown"
             time.sleep(0.02)
