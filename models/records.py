@@ -15,13 +15,16 @@ Params = Mapping[str, Scalar]  # only active parameters are present
 class Trial:
     """One try of the search. `loss` is the objective, smaller is better; None when it failed.
 
-    fidelity: the share of the full budget (rows, epochs, trees) that it was given, in (0, 1];
-    curve: (fidelity, loss) on the way there, if the model tells.
+    A 'stopped' trial was ended before its whole budget because it could not win any more: its
+    `loss` is the one it was predicted to end with, a thing to learn from and never to choose.
+    error: why it failed or was stopped. fidelity: the share of the full budget (rows, epochs,
+    trees) that it was given, in (0, 1]; curve: (fidelity, loss) on the way there, if the model
+    tells, and curve_seconds: when each of its points was reached, since the trial began.
     """
 
     number: int
     params: Params
-    status: Literal["complete", "failed"]
+    status: Literal["complete", "stopped", "failed"]
     loss: float | None
     seconds: float
     seed: int
@@ -29,6 +32,7 @@ class Trial:
     error: str = ""
     fidelity: float = 1.0
     curve: tuple[tuple[float, float], ...] = ()
+    curve_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

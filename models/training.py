@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,19 @@ from models.data import digest, to_labels
 from models.encoding import Encoded, Encoder
 from models.errors import DataFault, SpaceFault
 from models.families import Fitted, TrainingData
-from models.families.base import FitTimeout
+from models.families.base import FitTimeout, Watch
 from models.footprint import footprint
 from models.metrics import measure, objective
 from models.records import Candidate, Params, Trial
 from models.schema import Schema, closest
 from models.watchdog import within
+from models.watched import Hopeless, Watched
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from models.onnx.export import Form
+    from models.search.fidelity import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -65,26 +69,42 @@ def evaluate_trial(
     seconds: float | None = None,
     split: Split | None = None,
     footprint_seconds: float = 0.02,
+    served: bool = False,
+    judge: Judge | None = None,
 ) -> Trial:
     """Fit on `train`, score on `valid`. A fit that fails or outlasts `seconds` is a failed trial.
 
+    With a `judge` the trial keeps its learning curve, where the family tells one, and is stopped as
+    soon as it cannot win any more (see `models.search.fidelity`).
+
     `params` are of the joined space. `split` spares encoding the same frames again. The metrics are
-    those of `valid`, and what fitting and predicting took (see `models.footprint`). A fit that the
+    those of `valid`, and what fitting and predicting took (see `models.footprint`), with `served`
+    in the form that a bundle would serve, which takes a little longer to make. A fit that the
     family cannot stop is interrupted from outside. Raises only DataFault, for an objective that
     does not exist.
     """
     score = _objective(objective)
+    began = time.perf_counter()
+    watched: list[Watched] = []
 
     def scored() -> tuple[dict[str, float], float]:
         known = split or prepare(train, valid, schema)
+        if judge is not None:
+            watched.append(Watched(known.valid, known.y_valid, score, judge, began))
+        watch = watched[0] if watched else None
         cpu = time.thread_time()
-        fitted = _fit(known.train, params, seed=seed, trainer=trainer, seconds=seconds)
+        fitted = _fit(known.train, params, seed=seed, trainer=trainer, seconds=seconds, watch=watch)
         cpu = time.thread_time() - cpu
-        proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds)
+        form = _form(fitted, params, known.train) if served else None
+        proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds, form=form)
         metrics = {**measure(known.y_valid, proba), **taken, "fit_cpu_s": cpu}
         return metrics, score(known.y_valid, proba)
 
-    began = time.perf_counter()
+    def ended(status: Literal["complete", "stopped", "failed"], **fields: Any) -> Trial:
+        curve = watched[0].told if watched else {}
+        given: dict[str, Any] = {"number": number, "params": dict(params), "seed": seed, **curve}
+        return Trial(**{**given, "status": status, "seconds": spent, **fields})
+
     try:
         metrics, loss = within(seconds, scored)
         spent = time.perf_counter() - began
@@ -93,26 +113,14 @@ def evaluate_trial(
                 f"a trial may take {seconds:g} s and took {spent:.1f} s: give more seconds or "
                 "fewer rows"
             )
+    except Hopeless as end:
+        spent = time.perf_counter() - began
+        return ended("stopped", loss=end.forecast.loss, error=str(end.forecast))
     except Exception as fault:  # whatever a library raises is this trial's loss, not the search's
         logger.warning("trial %d failed: %s: %s", number, type(fault).__name__, fault)
-        return Trial(
-            number=number,
-            params=dict(params),
-            status="failed",
-            loss=None,
-            seconds=time.perf_counter() - began,
-            seed=seed,
-            error=f"{type(fault).__name__}: {fault}",
-        )
-    return Trial(
-        number=number,
-        params=dict(params),
-        status="complete",
-        loss=loss,
-        seconds=spent,
-        seed=seed,
-        metrics=metrics,
-    )
+        spent = time.perf_counter() - began
+        return ended("failed", loss=None, error=f"{type(fault).__name__}: {fault}")
+    return ended("complete", loss=loss, metrics=metrics, fidelity=1.0)
 
 
 _objective = objective  # evaluate_trial has a parameter of that name
@@ -157,7 +165,7 @@ def fit_bundle(
         "metrics": dict(metrics or {}),
         "example": example(rows, schema),
     }
-    total, _ = bundle.write(Path(folder), fitted, encoder, info)
+    total, _ = bundle.write(Path(folder), fitted, encoder, info, data.encoded)
     return Candidate(
         bundle=str(folder),
         digest=total,
@@ -208,14 +216,27 @@ def _encoded(rows: pd.DataFrame, schema: Schema) -> tuple[Encoder, TrainingData]
 
 
 def _fit(
-    data: TrainingData, params: Params, *, seed: int, trainer: str | None, seconds: float | None
+    data: TrainingData,
+    params: Params,
+    *,
+    seed: int,
+    trainer: str | None,
+    seconds: float | None,
+    watch: Watch | None = None,
 ) -> Fitted:
     name, own = families.split(params)
     family = families.get(name, trainer)
     names = [parameter.name for parameter in family.space.parameters]
     if strange := [key for key in own if key not in names]:
         raise SpaceFault(f"{name} has the parameters {names}, got {strange}: correct them")
-    return family.fit(data, {**(family.default or {}), **own}, seed=seed, seconds=seconds)
+    chosen = {**(family.default or {}), **own}
+    return family.fit(data, chosen, seed=seed, seconds=seconds, watch=watch)
+
+
+def _form(fitted: Fitted, params: Params, data: TrainingData) -> Form | None:
+    from models.onnx.export import form
+
+    return form(fitted, families.split(params)[0], data)
 
 
 def _span(times: pd.Series | None, known: Any) -> tuple[datetime | None, datetime | None]:

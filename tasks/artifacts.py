@@ -99,8 +99,9 @@ def trials_table(
                 "loss": _number(t.loss),
                 **{name: _number(t.metrics.get(name)) for name in metrics},
                 "seconds": round(t.seconds, 2),
+                "of its budget": f"{t.fidelity:.0%}",
                 "parameters": ", ".join(f"{k}={short(v)}" for k, v in t.params.items()),
-                "fault": t.error[:200],
+                "why it ended": t.error[:200],
             }
             for t in trials
         ],

@@ -16,7 +16,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from models.search.reward import loss_of
+from models.search.reward import learnt_from, loss_of
 from tasks import artifacts
 
 if TYPE_CHECKING:
@@ -81,12 +81,14 @@ def markdown(search: Search, heading: str, stopped: str = "") -> str:
     """Best so far, trials, what the next is expected to gain, seconds left."""
     complete = [trial for trial in search.trials if loss_of(trial) is not None]
     best = min(complete, key=lambda t: (loss_of(t), t.number), default=None)
-    failed = len(search.trials) - len(complete)
+    failed = sum(learnt_from(trial) is None for trial in search.trials)
+    early = sum(trial.status == "stopped" for trial in search.trials)
     left = max(search.limits.seconds - search.seconds, 0.0)
     rows = [
         ("best so far", "none has completed" if best is None else f"{best.loss:.5g}"),
         ("found by trial", "" if best is None else str(best.number)),
         ("trials", f"{len(search.trials)} of {search.allowed}, {failed} failed"),
+        ("stopped early", "none" if not early else f"{early}, they could not win any more"),
         ("run now", ", ".join(map(str, sorted(search.running))) or "none"),
         ("expected further gain", expected(search.searcher)),
         ("seconds left", f"{left:.0f} of {search.limits.seconds:g}"),

@@ -16,8 +16,9 @@ from prefect.cache_policies import NO_CACHE
 
 from models.errors import SpaceFault
 from models.records import Params, Scalar, Trial
-from models.search import Searcher, best
+from models.search import Searcher, best, trial_from_json
 from models.search.controller import Controller
+from models.search.fidelity import Judge
 from models.search.memory import repaired
 from tasks import artifacts, places
 from tasks.journal import ASKS, TRIALS, Journal
@@ -42,9 +43,17 @@ _prepared: dict[Path, Split] = {}  # encoded once for all trials of a search in 
 
 @task(cache_policy=NO_CACHE, task_run_name="trial-{number}")
 def trial(
-    config: Config, snapshot: Snapshot, params: Params, number: int, seconds: float | None = None
+    config: Config,
+    snapshot: Snapshot,
+    params: Params,
+    number: int,
+    seconds: float | None = None,
+    judge: Judge | None = None,
 ) -> Trial:
-    """Fit one configuration and score it on the newest training rows. A fault is a failed trial."""
+    """Fit one configuration and score it on the newest training rows. A fault is a failed trial.
+
+    With a `judge` it is stopped once it cannot win any more.
+    """
     from models.training import evaluate_trial
 
     split = _prepared.get(snapshot.training)
@@ -60,7 +69,8 @@ def trial(
         trainer=config.train.trainer,
         seconds=config.train.seconds if seconds is None else seconds,
         split=split,
-        **({} if config.train.goal.plain else {"footprint_seconds": _CAREFUL}),
+        judge=judge,
+        **({} if config.train.goal.plain else {"footprint_seconds": _CAREFUL, "served": True}),
     )
 
 
@@ -69,7 +79,8 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
 
     Called inside a flow. A search that a killed process began goes on from its journal.
     """
-    searcher, known, warm = _searcher(config)
+    memory = _memory(config)
+    searcher, known, warm = _searcher(config, memory)
     before = _distribution(searcher)
     journal = Journal(snapshot.folder)
     journal.replay(searcher)
@@ -85,7 +96,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
                 train.parallel,
                 train.trial_seconds,
             ),
-            _starter(config, snapshot),
+            _starter(config, snapshot, journal, _curves(memory) if warm else []),
             seed=train.seed,
             known=known,
         )
@@ -105,6 +116,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         loss=chosen.loss,
         trials=len(journal.trials) - journal.killed,
         failed=sum(t.status == "failed" for t in journal.trials) - journal.killed,
+        early=sum(t.status == "stopped" for t in journal.trials),
         seconds=sum(t.seconds for t in journal.trials),
         stopped=stopped,
         warm=warm,
@@ -146,7 +158,9 @@ def budget(config: Config) -> int:
     return config.train.warm_trials if _memory(config) else config.train.trials
 
 
-def _searcher(config: Config) -> tuple[Searcher, list[dict[str, Scalar]], bool]:
+def _searcher(
+    config: Config, memory: dict[str, Any] | None
+) -> tuple[Searcher, list[dict[str, Scalar]], bool]:
     """The config's searcher, the configurations to try before it is asked, whether it remembers.
 
     The controller starts from what earlier retrains learnt; a cold search tries each family's
@@ -156,7 +170,6 @@ def _searcher(config: Config) -> tuple[Searcher, list[dict[str, Scalar]], bool]:
 
     space = families.space(config.train.families, config.train.trainer)
     space = space.override(config.train.space)
-    memory = _memory(config)
     if memory is not None:
         try:
             return Controller.warm(space, memory, seed=config.train.seed), [], True
@@ -191,6 +204,12 @@ def _memory(config: Config) -> dict[str, Any] | None:
     return None
 
 
+def _curves(memory: dict[str, Any] | None) -> list[Trial]:
+    """The trials of the last search that have a learning curve: they teach what curves come to."""
+    rows = [row for row in (memory or {}).get("trials", ()) if row.get("curve")]
+    return [trial_from_json(row) for row in rows]
+
+
 @contextmanager
 def _encoded(config: Config, snapshot: Snapshot) -> Iterator[None]:
     """Encode the split once for all trials that run in this process."""
@@ -204,14 +223,19 @@ def _encoded(config: Config, snapshot: Snapshot) -> Iterator[None]:
 
 
 def _starter(
-    config: Config, snapshot: Snapshot
+    config: Config, snapshot: Snapshot, journal: Journal, earlier: Sequence[Trial]
 ) -> Callable[[Params, int, float, Callable[[Trial], None]], None]:
-    """Trials as Prefect tasks, on threads."""
+    """Trials as Prefect tasks, on threads.
+
+    Each is judged by those that had ended when it was asked for, which is when it is started.
+    """
+    judged = config.train.judged
 
     def start(
         params: Params, number: int, seconds: float, finished: Callable[[Trial], None]
     ) -> None:
         began = time.monotonic()
+        judge = Judge(params, journal.trials, earlier) if judged else None
 
         def ended(future: Any) -> None:
             try:
@@ -222,7 +246,7 @@ def _starter(
                 outcome = Trial(number, params, "failed", None, spent, seed, error=error)
             finished(outcome)
 
-        trial.submit(config, snapshot, params, number, seconds).add_done_callback(ended)
+        trial.submit(config, snapshot, params, number, seconds, judge).add_done_callback(ended)
 
     return start
 

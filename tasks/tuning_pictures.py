@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.search.objectives import BEHIND, METRICS, value_of
 from models.search.pareto import front, points
-from models.search.reward import loss_of
+from models.search.reward import learnt_from, loss_of
 
 if TYPE_CHECKING:
     from models.records import Trial
@@ -96,8 +96,14 @@ def compose(shown: Shown) -> Any:
 
 
 def _course(axes: Any, shown: Shown) -> None:
-    """Loss over trials, the best so far, and those that failed or broke a limit, at the top."""
+    """Loss over trials, the best so far, and those that failed or broke a limit, at the top.
+
+    A trial that was stopped early stands where it was predicted to end, hollow.
+    """
     losses = [loss_of(trial) for trial in shown.trials]
+    early = [t.status == "stopped" for t in shown.trials]
+    ends = [(i + 1, x) for i, t in enumerate(shown.trials)
+            if early[i] and (x := learnt_from(t)) is not None]  # fmt: skip
     beyond = [x is not None and bool(shown.goal.limits) and x >= BEHIND for x in losses]
     within = [(i + 1, x) for i, x in enumerate(losses) if x is not None and not beyond[i]]
     low, high = span([x for _, x in within])
@@ -108,10 +114,14 @@ def _course(axes: Any, shown: Shown) -> None:
     if inside:
         axes.scatter(*zip(*inside, strict=True), s=26, color=BLUE, alpha=0.75, linewidth=0,
                      label="trial", zorder=3)  # fmt: skip
+    if ends:
+        shows = [(i, x if x <= high else top) for i, x in ends]
+        axes.scatter(*zip(*shows, strict=True), s=26, facecolor="white", edgecolor=BLUE,
+                     linewidth=1.1, label=f"stopped early ({len(ends)})", zorder=3)  # fmt: skip
     for marks, marker, colour, label in (
         ([i for i, x in within if x > high], "^", BLUE, "worse than shown"),
         ([i + 1 for i, b in enumerate(beyond) if b], "v", GREEN, "beyond a limit"),
-        ([i + 1 for i, x in enumerate(losses) if x is None], "x", RED, "failed"),
+        ([i + 1 for i, x in enumerate(losses) if x is None and not early[i]], "x", RED, "failed"),
     ):
         if marks:
             axes.scatter(marks, [top] * len(marks), s=30, marker=marker, color=colour,

@@ -93,9 +93,10 @@ def told(goal: Objective, tuned: Tuned, folder: Path) -> list[str]:
 
     trials = recorded(folder)
     best = ranked(trials)[:_SHOWN]
+    early = f", {tuned.early} stopped early" if tuned.early else ""
     lines = [
         f"{tuned.tuner}, {'started from memory' if tuned.warm else 'started cold'}: "
-        f"{tuned.trials} trials ({tuned.failed} failed) in {tuned.wall_seconds:.1f} s",
+        f"{tuned.trials} trials ({tuned.failed} failed{early}) in {tuned.wall_seconds:.1f} s",
         f"ended: {tuned.stopped}",
         f"goal: {goal} (lower is better)" if goal.plain else f"goal: {goal}",
         "",

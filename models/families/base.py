@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from models.errors import BundleFault, DataFault
 from models.records import Params
 from models.space import Space
 
+MANY = 20_000  # rows above which a fit without steps of its own is first made on fewer of them
 ABSENT = 1e-6  # probability of a class that training did not show: its loss stays finite
 
 
@@ -55,10 +57,29 @@ class Fitted(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Who is told of a fit's learning curve while it goes on."""
+
+    @property
+    def valid(self) -> Encoded:
+        """The rows whose probabilities are reported."""
+        ...
+
+    def report(self, fidelity: float, proba: NDArray[np.float64]) -> None:
+        """Probabilities (n, k) of `valid` at that share, in (0, 1), of the trees, epochs or rows.
+
+        Whatever it raises ends the fit.
+        """
+        ...
+
+
 class Family(Protocol):
     """One kind of model: a search space, a configuration to start from, `fit` and `load`.
 
-    `seconds` bounds the fit where the algorithm can be stopped; it then raises FitTimeout.
+    `seconds` bounds the fit where the algorithm can be stopped; it then raises FitTimeout. `watch`
+    is told of the learning curve where that costs little (see `marks`); a fit that is watched to
+    its end answers as it does unwatched, up to an optimiser's tolerance. It is for trials: what is
+    saved is fitted without.
     """
 
     @property
@@ -69,7 +90,13 @@ class Family(Protocol):
     def default(self) -> Params | None: ...
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> Fitted: ...
 
     def load(self, folder: Path) -> Fitted: ...
@@ -90,6 +117,30 @@ def stopwatch(seconds: float | None) -> Callable[[], None]:
             )
 
     return check
+
+
+def marks(total: int, shares: Iterable[float], least: int) -> list[int]:
+    """Counts of trees, epochs or rows at which a fit of `total` reports: `least` or more of them.
+
+    >>> marks(200, (1 / 8, 1 / 4, 1 / 2), 32), marks(10, (1 / 4, 1 / 2), 10)
+    ([50, 100], [])
+    """
+    counts = {math.ceil(total * share) for share in shares}
+    return sorted(count for count in counts if least <= count < total)
+
+
+def samples(data: TrainingData, seed: int) -> list[NDArray[np.int64]]:
+    """Rows of a ninth and of a third of `data`, one within the other, for fits that have no steps.
+
+    None of a table of `MANY` rows or fewer, whose fits are short, and none that lacks a class.
+    """
+    n = len(data)
+    if n <= MANY:
+        return []
+    order = np.random.default_rng(seed).permutation(n)
+    classes = len(np.unique(data.y))
+    parts = [np.sort(order[: math.ceil(n * share)]) for share in (1 / 9, 1 / 3)]
+    return [part for part in parts if len(np.unique(data.y[part])) == classes]
 
 
 def folded(codes: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

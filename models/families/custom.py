@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from models.encoding import Encoded
 from models.errors import DataFault, SpaceFault
-from models.families.base import TrainingData, dump_skops, load_skops, spread
+from models.families.base import TrainingData, Watch, dump_skops, load_skops, samples, spread
 from models.families.design import Design
 from models.records import Params
 from models.space import Space
@@ -102,12 +102,29 @@ class Custom:
         return default
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> FittedCustom:
         del seconds
         design = Design.fit(data, limit=LIMIT)
+        X = design.dense(data.encoded)
+        for part in samples(data, seed) if watch is not None else ():
+            assert watch is not None
+            model = self._fitted(X[part], data.y[part], params, seed)
+            fitted = FittedCustom(model, design, data.k)
+            watch.report(len(part) / len(data), fitted.predict_proba(watch.valid))
+        return FittedCustom(self._fitted(X, data.y, params, seed), design, data.k)
+
+    def _fitted(
+        self, X: NDArray[np.float64], y: NDArray[np.int64], params: Params, seed: int
+    ) -> Any:
         with one_thread():
-            model = self.trainer.fit(design.dense(data.encoded), data.y, dict(params), seed)
+            model = self.trainer.fit(X, y, dict(params), seed)
         if not callable(getattr(model, "predict_proba", None)) or not hasattr(model, "classes_"):
             raise DataFault(
                 f"a trainer's fit returns a fitted classifier with predict_proba, got "
@@ -118,7 +135,7 @@ class Custom:
                 f"a trainer returns a scikit-learn estimator, got one of {type(model).__module__}: "
                 "only those can be saved without pickle"
             )
-        return FittedCustom(model, design, data.k)
+        return model
 
     def load(self, folder: Path) -> FittedCustom:
         state = json.loads((folder / "model.json").read_text(encoding="utf-8"))

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from models.encoding import Encoded
 from models.families.base import (
     TrainingData,
+    Watch,
     dump_skops,
     load_skops,
+    marks,
     matrix,
     spread,
     stopwatch,
@@ -24,6 +26,7 @@ from models.threads import one_thread
 
 LIMIT = 1_000
 _STEP = 10  # trees between two looks at the clock
+_SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the trees, at which a watched fit reports
 
 
 class Forest:
@@ -49,22 +52,32 @@ class Forest:
     }
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> FittedForest:
         from sklearn.ensemble import RandomForestClassifier
 
         check = stopwatch(seconds)
         trees = int(params["n_estimators"])
+        stages = marks(trees, _SHARES, _STEP) if watch is not None else []
         model = RandomForestClassifier(
             **{**params, "n_estimators": 0}, n_jobs=1, random_state=seed, warm_start=True
         )
         X = matrix(data.encoded, LIMIT, np.float32)
+        _, counts = np.unique(data.y, return_counts=True)
+        fitted = FittedForest(model, counts / len(data), data.k)
         with one_thread():
-            for count in [*range(_STEP, trees, _STEP), trees]:
+            for count in sorted({*range(_STEP, trees, _STEP), trees, *stages}):
                 model.set_params(n_estimators=count).fit(X, data.y)
                 check()
-        base = np.bincount(data.y, minlength=data.k)[model.classes_] / len(data)
-        return FittedForest(model, base, data.k)
+                if watch is not None and count in stages:
+                    watch.report(count / trees, fitted.predict_proba(watch.valid))
+        return fitted
 
     def load(self, folder: Path) -> FittedForest:
         state = json.loads((folder / "model.json").read_text(encoding="utf-8"))

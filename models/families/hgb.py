@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,12 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import Encoded
-from models.families.base import TrainingData, dump_skops, load_skops, matrix, spread
+from models.families.base import (
+    TrainingData,
+    Watch,
+    dump_skops,
+    load_skops,
+    marks,
+    matrix,
+    spread,
+)
 from models.records import Params
 from models.space import Float, Int, Space
 from models.threads import one_thread
 
 LIMIT = 255  # the algorithm bins into bytes: 255 codes, the rarer ones count as unknown
+
+_SHARES, _STAGE = (1 / 8, 1 / 4, 1 / 2), 16  # of the trees, and at least so many, for a report
 
 _TRUSTED = frozenset(
     {
@@ -25,6 +36,25 @@ _TRUSTED = frozenset(
         "sklearn.utils.validation.check_array",
     }
 )
+
+
+class _Told:
+    """Tells a watch of the curve. It is a scorer, which scikit-learn calls after every tree, with
+    training rows and then with those of the watch, and which lets no score end the fit.
+    """
+
+    def __init__(self, watch: Watch, stages: Sequence[int], trees: int, k: int) -> None:
+        self.watch, self.stages, self.trees, self.k = watch, stages, trees, k
+        self._called = -1
+
+    def __call__(self, model: Any, X: NDArray[Any], y: NDArray[Any]) -> float:
+        del y
+        so_far, second = int(model.n_iter_), self._called == model.n_iter_
+        self._called = so_far
+        if second and so_far in self.stages:
+            proba = spread(model.predict_proba(X), model.classes_, self.k)
+            self.watch.report(so_far / self.trees, proba)
+        return 0.0
 
 
 class HGB:
@@ -49,7 +79,13 @@ class HGB:
     }
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> FittedHGB:
         """Fit. The algorithm cannot be stopped half-way: `seconds` is for the caller to check."""
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -64,8 +100,14 @@ class HGB:
         )
         rows = matrix(data.encoded, LIMIT, np.float64)
         rows[:, np.isnan(rows).all(axis=0)] = 0.0  # a column without a value cannot be binned
+        valid: dict[str, Any] = {}
+        if watch is not None and (stages := marks(model.max_iter, _SHARES, _STAGE)):
+            told = _Told(watch, stages, model.max_iter, data.k)
+            model.set_params(early_stopping=True, scoring=told, n_iter_no_change=model.max_iter + 1)
+            shown = matrix(watch.valid, LIMIT, np.float64)
+            valid = {"X_val": shown, "y_val": np.full(len(shown), data.y[0])}
         with one_thread():
-            model.fit(rows, data.y)
+            model.fit(rows, data.y, **valid)
         return FittedHGB(model, data.k)
 
     def load(self, folder: Path) -> FittedHGB:

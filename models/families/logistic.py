@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import Encoded
-from models.families.base import TrainingData, dump_skops, load_skops, spread
+from models.families.base import TrainingData, Watch, dump_skops, load_skops, samples, spread
 from models.families.design import Design
 from models.records import Params
 from models.space import Categorical, Float, Space
@@ -32,7 +32,13 @@ class Logistic:
     default: ClassVar[Params] = {"C": 1.0, "class_weight": "none"}
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> FittedLogistic:
         """Fit; it is deterministic, so the seed changes nothing, and short, so no time is cut."""
         from sklearn.linear_model import LogisticRegression
@@ -45,10 +51,17 @@ class Logistic:
             class_weight=None if weight == "none" else weight,
             max_iter=2_000,
             random_state=seed,
+            warm_start=watch is not None,  # the fit on fewer rows is where the next one starts
         )
+        fitted = FittedLogistic(model, design, data.k)
         with one_thread():
-            model.fit(design.sparse(data.encoded), data.y)
-        return FittedLogistic(model, design, data.k)
+            X = design.sparse(data.encoded)
+            for part in samples(data, seed) if watch is not None else ():
+                model.fit(X[part], data.y[part])
+                assert watch is not None
+                watch.report(len(part) / len(data), fitted.predict_proba(watch.valid))
+            model.fit(X, data.y)
+        return fitted
 
     def load(self, folder: Path) -> FittedLogistic:
         state = json.loads((folder / "model.json").read_text(encoding="utf-8"))

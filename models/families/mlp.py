@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import Encoded
-from models.families.base import TrainingData
+from models.families.base import TrainingData, Watch
 from models.records import Params
 from models.space import Float, Int, Ordinal, Space
 from models.threads import one_thread
@@ -41,12 +41,18 @@ class MLP:
     }
 
     def fit(
-        self, data: TrainingData, params: Params, *, seed: int, seconds: float | None = None
+        self,
+        data: TrainingData,
+        params: Params,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        watch: Watch | None = None,
     ) -> FittedMLP:
         from models.families import network
 
         with one_thread():
-            net = network.train(data, params, seed=seed, seconds=seconds)
+            net = network.train(data, params, seed=seed, seconds=seconds, watch=watch)
         return FittedMLP(net)
 
     def load(self, folder: Path) -> FittedMLP:

@@ -20,11 +20,12 @@ from torch.nn import functional
 
 from models.encoding import UNKNOWN
 from models.errors import BundleFault
-from models.families.base import TrainingData, stopwatch
+from models.families.base import TrainingData, Watch, marks, stopwatch
 from models.families.design import Design
 from models.records import Params
 
 _FAR = 10.0  # standard deviations at which a number is cut
+_SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the epochs, after which a watched fit reports
 _UNSEEN = (
     0.02  # share of codes hidden in training, so that 'unknown' has an embedding that means it
 )
@@ -88,7 +89,14 @@ class Net(nn.Module):
         return torch.softmax(self.logits(numbers, codes, 0.0, None).double(), dim=1)
 
 
-def train(data: TrainingData, params: Params, *, seed: int, seconds: float | None) -> Net:
+def train(
+    data: TrainingData,
+    params: Params,
+    *,
+    seed: int,
+    seconds: float | None,
+    watch: Watch | None = None,
+) -> Net:
     """Minimise cross-entropy with AdamW; the rate warms up over a tenth and falls by a cosine."""
     check = stopwatch(seconds)
     generator = torch.Generator().manual_seed(seed)
@@ -103,7 +111,8 @@ def train(data: TrainingData, params: Params, *, seed: int, seconds: float | Non
         net.parameters(), lr=peak, weight_decay=float(params["weight_decay"])
     )
     steps, step = epochs * math.ceil(len(y) / batch), 0
-    for _ in range(epochs):
+    stages = marks(epochs, _SHARES, 1)
+    for epoch in range(1, epochs + 1):
         for rows in torch.split(torch.randperm(len(y), generator=generator), batch):
             check()
             rate = peak * min((step + 1) / (0.1 * steps + 1), 1.0)
@@ -118,6 +127,11 @@ def train(data: TrainingData, params: Params, *, seed: int, seconds: float | Non
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimiser.step()
             step += 1
+        if watch is not None and epoch in stages:
+            with torch.no_grad():
+                valid = watch.valid
+                proba = net(torch.from_numpy(valid.numbers), torch.from_numpy(valid.codes))
+            watch.report(epoch / epochs, proba.numpy())
     return net.requires_grad_(False).eval()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.errors import SpaceFault
 from models.records import Params, Scalar, Trial
-from models.search.reward import loss_of
+from models.search.reward import learnt_from
 from models.space import Space
 
 Pending = int | Sequence[Params]
@@ -95,8 +95,8 @@ class Searcher(ABC):
         """
         self.space.validate(trial.params)
         before = self._trials.get(trial.number)
-        outcome = (dict(trial.params), loss_of(trial))
-        if before is not None and (dict(before.params), loss_of(before)) != outcome:
+        outcome = (dict(trial.params), learnt_from(trial))
+        if before is not None and (dict(before.params), learnt_from(before)) != outcome:
             raise SpaceFault(
                 f"a trial number is told once; {trial.number} came twice with different outcomes: "
                 "number trials from 0 without a gap"
@@ -149,17 +149,24 @@ def check_state(state: Mapping[str, Any], kind: str) -> None:
 
 
 def trial_to_json(trial: Trial) -> dict[str, Any]:
-    """A trial JSON-ready; a non-finite loss, which JSON cannot hold, becomes null."""
+    """A trial JSON-ready; a non-finite loss, which JSON cannot hold, becomes null.
+
+    Of its curve the points with a finite loss are kept.
+    """
     row = asdict(trial)
     row["params"] = dict(trial.params)
     row["metrics"] = {k: v for k, v in trial.metrics.items() if math.isfinite(v)}
-    row["loss"] = loss_of(trial)
+    row["loss"] = learnt_from(trial)
     row["status"] = "failed" if row["loss"] is None else trial.status
+    kept = [i for i, (_, loss) in enumerate(trial.curve) if math.isfinite(loss)]
+    row["curve"] = [trial.curve[i] for i in kept]
+    row["curve_seconds"] = [trial.curve_seconds[i] for i in kept if i < len(trial.curve_seconds)]
     return row
 
 
 def trial_from_json(row: Mapping[str, Any]) -> Trial:
-    return Trial(**{**row, "curve": tuple((f, v) for f, v in row.get("curve", ()))})
+    curve = tuple((f, v) for f, v in row.get("curve", ()))
+    return Trial(**{**row, "curve": curve, "curve_seconds": tuple(row.get("curve_seconds", ()))})
 
 
 def fresh(

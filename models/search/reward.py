@@ -17,15 +17,26 @@ from models.records import Trial
 
 
 def loss_of(trial: Trial) -> float | None:
-    """The trial's loss (smaller is better); None when it failed or its loss is NaN or infinite."""
-    if trial.status != "complete" or trial.loss is None or not math.isfinite(trial.loss):
+    """The loss of a complete trial (smaller is better); None for any other, or NaN or infinite.
+
+    What is chosen is chosen by it: a trial that was stopped early has none.
+    """
+    return learnt_from(trial) if trial.status == "complete" else None
+
+
+def learnt_from(trial: Trial) -> float | None:
+    """The loss that a searcher learns from: of a stopped trial, what it was predicted to end with.
+
+    None when the trial failed or its loss is NaN or infinite.
+    """
+    if trial.status == "failed" or trial.loss is None or not math.isfinite(trial.loss):
         return None
     return float(trial.loss)
 
 
 def losses_of(trials: Sequence[Trial]) -> NDArray[np.float64]:
-    """Losses (n,), smaller is better; NaN where a trial failed."""
-    losses = [loss_of(trial) for trial in trials]
+    """What is learnt from each trial (n,), smaller is better; NaN where it failed."""
+    losses = [learnt_from(trial) for trial in trials]
     return np.array([math.nan if loss is None else loss for loss in losses], dtype=np.float64)
 
 

@@ -110,6 +110,56 @@ def remembering(
 
 
 @command.command(cls=Command)
+@click.option(
+    "--data",
+    default="flights,elec2,noaa,adult",
+    show_default=True,
+    callback=_words,
+    help="Tables, by comma; lcbench: replayed learning curves of its data sets.",
+)
+@click.option("--families", default="hgb,logistic,forest,mlp", show_default=True, callback=_words)
+@click.option(
+    "--rows",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(500),
+    help="A trial fits on at most so many.",
+)
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--trials", default=24, show_default=True, type=click.IntRange(2))
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    help="Of CPU, the equal budget; default: what the trials take without stopping.",
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+def fidelity(
+    data: tuple[str, ...],
+    families: tuple[str, ...],
+    rows: int,
+    seeds: int,
+    trials: int,
+    seconds: float | None,
+    json_path: Path | None,
+) -> None:
+    """Trials that cannot win stopped early, against every trial to its end; in pairs."""
+    from tests.benchmarks.tuner import fidelity as room
+
+    replayed = [n.removeprefix("lcbench-") for n in names(("dev", "test")) if "lcbench" in n]
+    found = []
+    for name in data:
+        if name == "lcbench":
+            tasks = [room.lcbench(instance) for instance in replayed]
+        else:
+            tasks = [room.real(name, families, rows)]
+        found += room.pairs(tasks, seeds=seeds, trials=trials, seconds=seconds, say=_say)
+    table = room.table(found, trials=trials, seconds=seconds)
+    show(table)
+    if json_path is not None:
+        write(table, json_path)
+
+
+@command.command(cls=Command)
 @_shared("", "controller,tpe,gp", 100)
 def overhead(
     problems: tuple[str, ...],

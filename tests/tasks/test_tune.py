@@ -69,6 +69,7 @@ def test_a_resumed_search_keeps_whole_trials_and_drops_a_torn_line(tmp_path):
         "error": "",
         "fidelity": 1.0,
         "curve": [],
+        "curve_seconds": [],
     }
     text = json.dumps(line) + "\n" + '{"number": 1, "par'
     journal.path.write_text(text, encoding="utf-8")

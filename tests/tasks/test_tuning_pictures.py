@@ -32,10 +32,16 @@ def searched(space, goal, *, kind=Controller, count=14, importance=True):
         done = Trial(number, params, "complete", goal.told(metrics, reference), 1.0, 0, metrics)
         if number == 3:
             done = Trial(number, params, "failed", None, 1.0, 0, {}, "MemoryError: no more")
+        if goal is PLAIN and number in (5, 8):
+            end = 0.46 if number == 5 else 2.0
+            done = Trial(
+                number, params, "stopped", end, 0.2, 0, fidelity=0.25, curve=((0.25, end),)
+            )
         searcher.tell(done)
         trials.append(done)
     shares = {p.name: 1 / len(space) for p in space.parameters} if importance else {}
-    chosen = min((t for t in trials if t.loss is not None), key=lambda t: t.loss, default=None)
+    complete = [t for t in trials if t.status == "complete"]
+    chosen = min(complete, key=lambda t: t.loss, default=None)
     return Shown(
         space, tuple(trials), goal, chosen, before, tell(), shares, "tiny: controller", "all spent"
     )
@@ -87,6 +93,12 @@ def test_a_picture_says_what_failed_and_what_is_beyond_a_limit():
     assert any(text.startswith("beyond a limit") for text in words)
     assert "latency_p95_ms <= 4" in words
     assert "chosen" in words
+
+
+def test_a_picture_tells_trials_stopped_early_from_those_that_failed():
+    words = [text for text, _ in texts(compose(searched(FAMILIES, PLAIN)))]
+    assert "failed (1)" in words
+    assert "stopped early (2)" in words
 
 
 @pytest.mark.parametrize(
