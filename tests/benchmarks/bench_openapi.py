@@ -19,32 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-_CONFIG = """\
-name: described
-data:
-  source: rows.csv
-  target: outcome
-  time: due
-  columns: {%s}
-  classes: %s
-train: {families: [logistic]}
-serving: {maximum_rows: 1000}
-"""
-_MODELS = {
-    "numbers and categories": (
-        {"hour": "number", "wind": "number", "carrier": "category"},
-        ("on time", "late"),
-    ),
-    "numbers": ({f"x{i}": "number" for i in range(4)}, (0, 1)),
-}
+from tests.benchmarks.protocols.served import MODELS, prepare, served
 
 
 def run(
@@ -52,70 +30,14 @@ def run(
 ) -> list[dict[str, Any]]:
     """One row for each model; `examples` requests are made for each operation and kind."""
     rows = []
-    for name, (columns, classes) in _MODELS.items():
+    for name, (columns, classes) in MODELS.items():
         with tempfile.TemporaryDirectory(prefix="bench-openapi-") as home:
-            config = _prepare(Path(home), columns, classes)
-            with _served(config, Path(home)) as url:
+            config = prepare(Path(home), columns, classes)
+            with served(config, Path(home)) as url:
                 rows.append({"model": name} | _examined(url, examples, seed, Path(home)))
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows
-
-
-def _prepare(home: Path, columns: dict[str, str], classes: tuple[Any, ...]) -> Path:
-    """A config with one champion."""
-    import pandas as pd
-
-    from models import families
-    from models.records import Verdict
-    from models.registry import Registry
-    from models.schema import Column, Schema
-    from models.training import fit_bundle
-    from tasks.config import load
-
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            name: rng.normal(size=500) if kind == "number" else rng.choice(["UA", "B6"], 500)
-            for name, kind in columns.items()
-        }
-    )
-    first = next(iter(columns))
-    frame["outcome"] = np.where(frame[first] + rng.normal(size=500) > 0, classes[1], classes[0])
-    frame["due"] = pd.date_range("2013-01-01", periods=500, freq="h", tz="UTC")
-    frame.to_csv(home / "rows.csv", index=False)
-    path = home / "described.yaml"
-    listed = ", ".join(f"{name}: {kind}" for name, kind in columns.items())
-    path.write_text(_CONFIG % (listed, json.dumps(classes)))
-    config = load(path)
-    schema = Schema(
-        tuple(Column(name, kind) for name, kind in columns.items()),  # type: ignore[arg-type]
-        target="outcome",
-        classes=classes,
-        time="due",
-    )
-    (params,) = families.defaults(["logistic"])
-    folder = config.folder / "bundle"
-    candidate = fit_bundle(frame, schema, params, folder=folder, seed=0)
-    verdict = Verdict(True, "benchmark", 0, "log_loss", {}, {}, None, None, None, 0.95)
-    registry = Registry(config.registry_url, config.name, config.artifacts)
-    now = datetime.now(UTC)
-    made = registry.register(folder, candidate, verdict, window_id="bench", now=now)
-    registry.promote(made.version, expected=None, decision_id="b", who="b", why="b", now=now)
-    return path
-
-
-@contextmanager
-def _served(config: Path, home: Path) -> Iterator[str]:
-    from deployments.processes import free_port, running
-
-    port = free_port()
-    command = [sys.executable, "-m", "deployments", "serve", str(config), "--port", str(port)]
-    url, log = f"http://127.0.0.1:{port}", home / "server.log"
-    with running("server", command, url=url, health="/v2/health/ready", log=log) as server:
-        yield url
-        if not server.alive or "incident" in log.read_text():
-            raise RuntimeError(f"the server failed:\n{log.read_text()[-2000:]}")
 
 
 def _examined(url: str, examples: int, seed: int, home: Path) -> dict[str, Any]:
