@@ -193,6 +193,13 @@ def test_configs_cannot_be_changed(tiny_config):
         config.name = "other"
 
 
+def test_the_tuner_is_one_word(tiny_config):
+    assert load(tiny_config).train.tuner == "controller"
+    assert load(tiny_config, train__tuner="cma-es").train.tuner == "cma-es"
+    with pytest.raises(ConfigFault, match=r"tuner: it is one of 'controller', .* did you mean 'tpe'\?"):
+        load(tiny_config, train__tuner="tpee")
+
+
 def test_durations_of_the_policy_are_told_by_key_beside_its_other_faults(tiny_config):
     wrong = {"cooldown": "3 days", "label_silence": "x", "rule_sett": 1, "slices": "alert"}
     with pytest.raises(ConfigFault) as fault:
