@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from deployments.serving import grpc_convert, inference_protocol, routing
 from deployments.serving.errors import RequestFault
@@ -67,7 +68,6 @@ class GrpcServer:
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
                 self._measured(name, method),
-                request_deserializer=message(f"{name}Request").FromString,
                 response_serializer=message(f"{name}Response").SerializeToString,
             )
             for name, method in (
@@ -96,8 +96,9 @@ class GrpcServer:
         routes are."""
         route = "infer" if name == "ModelInfer" else f"grpc_{name}"
         about = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": name}
+        decode = message(f"{name}Request").FromString
 
-        async def measured(request: Any, context: Any) -> Any:
+        async def measured(sent: bytes, context: Any) -> Any:
             started = time.perf_counter()
             status, answer = 200, None
             span = self._tracer.begin(
@@ -105,6 +106,12 @@ class GrpcServer:
             )
             metadata = [("traceparent", span.header)] if span and span.header else []
             try:
+                try:
+                    request = decode(sent)
+                except DecodeError:
+                    raise RequestFault(
+                        400, "message", f"the message is a {name}Request", "encode it as one"
+                    ) from None
                 reply = await method(request, context)
                 if isinstance(reply, tuple):
                     reply, answer = reply

@@ -10,11 +10,14 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from deployments.serving import grpc_messages
+from deployments.serving import grpc_convert, grpc_messages, tensors
 from deployments.serving.app import create_app
+from deployments.serving.errors import RequestFault
 from monitoring.telemetry import TelemetryStore
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -191,6 +194,67 @@ def test_messages_at_fault(served):
             call(served[4], request)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert says in caught.value.details()
+
+
+contents = st.fixed_dictionaries(
+    {},
+    optional={
+        "bool_contents": st.lists(st.booleans(), max_size=3),
+        "int_contents": st.lists(st.integers(-(2**31), 2**31 - 1), max_size=3),
+        "int64_contents": st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3),
+        "uint64_contents": st.lists(st.integers(0, 2**64 - 1), max_size=3),
+        "fp32_contents": st.lists(st.floats(width=32), max_size=3),
+        "fp64_contents": st.lists(st.floats(), max_size=3),
+        "bytes_contents": st.lists(st.binary(max_size=4), max_size=3),
+    },
+)
+sent_tensors = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["hour", "wind", "carrier", ""]),
+        "datatype": st.sampled_from([*tensors.DATATYPES, ""]),
+        "shape": st.lists(st.sampled_from([-1, 0, 1, 2, 3, 2**62]), max_size=3),
+    },
+    optional={"contents": contents},
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    sent=st.lists(sent_tensors, max_size=3),
+    raw=st.lists(st.binary(max_size=24), max_size=3),
+    ids=st.one_of(st.none(), st.text(max_size=8)),
+)
+def test_messages_of_any_kind_are_rows_or_faults(sent, raw, ids):
+    request = service_pb2.ModelInferRequest(
+        model_name="tiny",
+        inputs=[service_pb2.ModelInferRequest.InferInputTensor(**tensor) for tensor in sent],
+        raw_input_contents=raw,
+    )
+    if ids is not None:
+        request.parameters["ids"].string_param = ids
+    ours = grpc_convert.Request.FromString(request.SerializeToString())
+    refused = None
+    try:
+        rows, _ = grpc_convert.parse(ours, 1000)
+    except RequestFault as fault:
+        refused = fault
+    if refused is None:
+        assert 0 < rows.count <= 3
+    else:
+        assert refused.status in (400, 413)
+        assert all((refused.field, refused.rule, refused.remedy, refused.text()))
+
+
+def test_what_is_no_message_is_refused(served):
+    with grpc.insecure_channel(served[4]) as channel:
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            method(b"\xff\xff", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        missing = channel.unary_unary("/inference.GRPCInferenceService/ModelStatistics")
+        with pytest.raises(grpc.RpcError) as caught:
+            missing(b"", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_limits_and_faults_of_our_own(served, monkeypatch):
