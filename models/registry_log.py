@@ -64,9 +64,19 @@ def milliseconds(now: datetime) -> int:
 
 
 def version_tags(
-    candidate: Candidate, verdict: Verdict, extra: Mapping[str, str], *, window_id: str, at: str
+    candidate: Candidate,
+    verdict: Verdict,
+    extra: Mapping[str, str],
+    *,
+    window_id: str,
+    at: str,
+    runtime: str,
+    runtime_reason: str = "",
 ) -> dict[str, str]:
-    """Tags of the version and its run. The registry's own keys win over `extra`."""
+    """Tags of the version and its run. The registry's own keys win over `extra`.
+
+    `runtime` is what answers from the bundle, onnx or native, and `runtime_reason` why not onnx.
+    """
     tags = {str(key): str(value)[:_LIMIT] for key, value in extra.items()}
     tags |= {
         "window_id": window_id,
@@ -77,7 +87,10 @@ def version_tags(
         "gate": "passed" if verdict.passed else "refused",
         "gate_reason": verdict.reason[:_LIMIT],
         "registered_at": at,
+        "runtime": runtime,
     }
+    if runtime_reason:
+        tags["runtime_reason"] = runtime_reason[:_LIMIT]
     for key, time in (
         ("trained_from", candidate.trained_from),
         ("trained_through", candidate.trained_through),

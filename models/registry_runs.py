@@ -99,7 +99,15 @@ class Registration(ABC):
                 return self._finish(known, now)
             log.check_files(files)
             predictor = registry_files.checked(Path(bundle), candidate)
-            labels = log.version_tags(candidate, verdict, tags or {}, window_id=window_id, at=at)
+            labels = log.version_tags(
+                candidate,
+                verdict,
+                tags or {},
+                window_id=window_id,
+                at=at,
+                runtime=predictor.runtime,
+                runtime_reason=predictor.reason,
+            )
             with self._speaking(f"register window {window_id}"):
                 experiment = self._experiment()
                 self._close_orphans(experiment, window_id, now)
