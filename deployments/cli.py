@@ -26,6 +26,7 @@ COMMANDS = (
     "explain",
     "whatif",
     "purge",
+    "webhook",
     "ui",
     "bench",
 )

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from deployments.serving import (
     beside,
     docs_page,
+    hooks,
     inference_protocol,
     limits,
     openapi,
@@ -27,12 +28,15 @@ from deployments.serving import (
     routing,
 )
 from deployments.serving.errors import RequestFault
+from deployments.serving.hooks import Hooks
 from deployments.serving.http import Application, Reply, Request, Route, json_reply
 from deployments.serving.metrics import CONTENT_TYPE
 from deployments.serving.rows import Rows
 from deployments.serving.rsgi import Rsgi
 from deployments.serving.service import Service
 from deployments.serving.slots import Answer, Slot
+from deployments.serving.standstill import Standstill
+from deployments.serving.supervisor import FOLDER, beat_file
 from deployments.serving.tracing import TraceFilter
 from tasks.config import Config, load
 
@@ -64,7 +68,15 @@ def from_environment() -> Rsgi:
         handler.addFilter(TraceFilter())
     logging.getLogger("deployments.serving").setLevel(logging.INFO)  # swaps are worth a line
     overrides = json.loads(os.environ.get("EVERFIT_OVERRIDES", "{}"))
-    return Rsgi(create_app(load(os.environ["EVERFIT_CONFIG"], **overrides)))
+    return watched(create_app(load(os.environ["EVERFIT_CONFIG"], **overrides)))
+
+
+def watched(app: Application) -> Rsgi:
+    """The application as a worker has it: it ends when it stands still."""
+    service: Service = app.state.service
+    folder = os.environ.get(FOLDER)
+    beat = beat_file(folder, os.getpid()) if folder else None
+    return Rsgi(app, Standstill(service.config.serving.hang_seconds, service.large.oldest, beat))
 
 
 class Endpoints:
@@ -73,6 +85,8 @@ class Endpoints:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._config = service.config
+        key, folder = hooks.secret(), service.config.folder / "serving"
+        self._hooks = Hooks(key, self._config.name, lambda: hooks.call(folder)) if key else None
 
     def routes(self) -> list[Route]:
         """Method, path, handler, and the name it is counted under."""
@@ -100,7 +114,12 @@ class Endpoints:
             Route("GET", f"{model}/config", self.configuration, "config"),
             Route("GET", f"{version}/config", self.configuration, "config"),
             Route("POST", "/v2/repository/index", self.index, "index"),
+            *([Route("POST", hooks.PATH, self.hook, "hook")] if self._hooks else []),
         ]
+
+    async def hook(self, request: Request) -> Reply:
+        assert self._hooks is not None
+        return json_reply(self._hooks.receive(request.headers, await request.body(hooks.LIMIT)))
 
     async def invocations(self, request: Request) -> Reply:
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from deployments.serving import bundles, loading
+from deployments.serving import bundles, hooks, loading
 from deployments.serving.attempts import DEATHS, Attempts, Killed
 from deployments.serving.metrics import Metrics
 from deployments.serving.slots import Failure, Model, Slot, Slots
@@ -88,6 +88,7 @@ class Follower:
         self._pruned_of: str | None = None
         self._undo: undo.Undo | None = None
         self._undo_stamp: tuple[int, int] | None = None
+        self._call = hooks.called(folder)
         self._attempts = Attempts(folder / "attempts")
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -123,7 +124,7 @@ class Follower:
             self._looked.set()
             deadline = time.monotonic() + self._pause()
             while (left := deadline - time.monotonic()) > 0:
-                if self._wake.wait(min(left, _NOTE_POLL)) or self._noted():
+                if self._wake.wait(min(left, _NOTE_POLL)) or self._noted() or self._called():
                     break
             self._wake.clear()
 
@@ -157,6 +158,11 @@ class Follower:
         return taken
 
     # The note that takes the champion back
+
+    def _called(self) -> bool:
+        """Whether a webhook came, to this worker or to another."""
+        before, self._call = self._call, hooks.called(self._folder)
+        return self._call != before
 
     def _noted(self) -> bool:
         """Whether the note has come, changed or gone since it was read."""
@@ -276,7 +282,12 @@ class Follower:
             return None
 
     def _ready(self, release: Release, bundle: Path) -> Slot:
-        if (deaths := self._attempts.deaths(release)) >= DEATHS:
+        proven = self._said(_PROVEN)
+        if proven is not None and proven.digest == release.digest:
+            deaths = 0  # it has answered somewhere: processes die of something else
+        else:
+            deaths = self._attempts.deaths(release)
+        if deaths >= DEATHS:
             raise Killed(f"it has killed {deaths} processes within an hour")
         self._attempts.begin(release)
         try:

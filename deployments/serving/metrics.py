@@ -6,14 +6,18 @@ With several workers each keeps its own figures; `PROMETHEUS_MULTIPROC_DIR`, set
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
+FOLDER = "EVERFIT_WORKERS"  # the environment's name for the folder where workers are told of
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -32,6 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
+        registry.register(Workers())
         self._registry = registry
         self._seconds = _Histogram(
             "everfit_request_seconds",
@@ -200,7 +205,29 @@ class Metrics:
             _forget_the_dead(Path(folder))
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(Workers())
         return generate_latest(registry)
+
+
+class Workers(Collector):
+    """What the supervisor has noted of the workers; nothing where none supervises."""
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with open(os.path.join(os.environ[FOLDER], "state.json"), encoding="utf-8") as file:
+                state = json.load(file)
+        except (KeyError, OSError, ValueError):
+            return
+        workers = GaugeMetricFamily("everfit_workers", "Worker processes.", labels=["state"])
+        workers.add_metric(["wanted"], state["workers"])
+        workers.add_metric(["alive"], state["alive"])
+        yield workers
+        restarts = CounterMetricFamily(
+            "everfit_worker_restarts", "Workers that were started anew, and why.", labels=["reason"]
+        )
+        for reason, number in state["restarts"].items():
+            restarts.add_metric([reason], number)
+        yield restarts
 
 
 def _forget_the_dead(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from granian.rsgi import ProtocolClosed
 
 from deployments.serving.http import Application, Disconnected, Request
+from deployments.serving.standstill import Standstill
 
 
 class RsgiRequest(Request):
@@ -43,10 +44,14 @@ class RsgiRequest(Request):
 
 
 class Rsgi:
-    """What granian calls: `__rsgi_init__` in a worker before it takes connections."""
+    """What granian calls: `__rsgi_init__` in a worker before it takes connections.
 
-    def __init__(self, application: Application) -> None:
+    With `standstill` the worker ends itself when its loop does not turn any more.
+    """
+
+    def __init__(self, application: Application, standstill: Standstill | None = None) -> None:
         self.application = application
+        self._standstill = standstill
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         reply = await self.application.handle(RsgiRequest(scope, protocol))
@@ -54,6 +59,10 @@ class Rsgi:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self.application.startup())
+        if self._standstill is not None:
+            self._standstill.start(loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._standstill is not None:
+            self._standstill.stop()
         loop.run_until_complete(self.application.shutdown())

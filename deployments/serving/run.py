@@ -10,15 +10,16 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from deployments import environment
+from deployments.serving.supervisor import FOLDER, Supervisor
 from tasks.config import Config, load
 
 if TYPE_CHECKING:
@@ -59,21 +60,40 @@ def serve(
         os.environ.setdefault(name, "1")
     os.environ["EVERFIT_CONFIG"] = str(Path(config_path).expanduser().resolve())
     os.environ["EVERFIT_OVERRIDES"] = json.dumps(overrides)
-    counters: str | None = None
-    if config.serving.workers > 1:  # where workers add up their metrics; of this run only
-        counters = tempfile.mkdtemp(prefix="everfit-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+    supervise(config, _worker, log_level)
+
+
+def supervise(
+    config: Config, worker: Callable[[], Rsgi], log_level: str = "warning", *, sample: float = 5.0
+) -> None:
+    """Run the config's workers, each with what `worker` gives it, until SIGTERM or Ctrl-C.
+
+    `sample` is the time in seconds between two looks at their memory.
+    """
+    folder = tempfile.mkdtemp(prefix="everfit-workers-")  # what workers tell; of this run only
+    places = {FOLDER: folder}
+    if config.serving.workers > 1:  # where workers add up their metrics
+        places["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(folder, "metrics")
+        os.mkdir(places["PROMETHEUS_MULTIPROC_DIR"])
+    os.environ.update(places)
     try:
-        _server(config, log_level).serve(target_loader=_worker, wrap_loader=False)
+        _server(config, Path(folder), log_level, sample).serve(
+            target_loader=worker, wrap_loader=False
+        )
     finally:
-        if counters:
-            os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-            shutil.rmtree(counters, ignore_errors=True)
+        for name in places:
+            os.environ.pop(name, None)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _server(config: Config, log_level: str) -> Granian:
-    return Granian(
+def _server(config: Config, folder: Path, log_level: str, sample: float) -> Supervisor:
+    memory = config.serving.memory_mb
+    return Supervisor(
         "everfit",
+        folder=folder,
+        hang_seconds=config.serving.hang_seconds,
+        workers_max_rss=None if memory is None else int(memory),
+        rss_sample_interval=sample,
         address=config.serving.host,
         port=config.serving.port,
         interface=Interfaces.RSGI,
@@ -83,7 +103,6 @@ def _server(config: Config, log_level: str) -> Granian:
         websockets=False,
         backlog=1024,
         backpressure=_CONNECTIONS,
-        respawn_failed_workers=True,
         workers_kill_timeout=_DRAIN,
         log_level=LogLevels(log_level),
         log_dictconfig=_TO_STDERR,
