@@ -196,7 +196,9 @@ def test_configs_cannot_be_changed(tiny_config):
 def test_the_tuner_is_one_word(tiny_config):
     assert load(tiny_config).train.tuner == "controller"
     assert load(tiny_config, train__tuner="cma-es").train.tuner == "cma-es"
-    with pytest.raises(ConfigFault, match=r"tuner: it is one of 'controller', .* did you mean 'tpe'\?"):
+    with pytest.raises(
+        ConfigFault, match=r"tuner: it is one of 'controller', .* did you mean 'tpe'\?"
+    ):
         load(tiny_config, train__tuner="tpee")
 
 
