@@ -19,7 +19,7 @@ from tests.benchmarks.peers import environment
     help=f"Folder of the environments, instead of ${environment.VARIABLE} or .peers.",
 )
 def command(names: tuple[str, ...], into: Path | None) -> None:
-    """Install alibi-detect, frouros, river, Evidently and nannyml for the benchmarks (2 GB).
+    """Install what the benchmarks compare with, each in an environment of its own (3 GB).
 
     NAME is one of the requirements files under tests/benchmarks/peers; all of them without it.
     """

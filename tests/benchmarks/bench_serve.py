@@ -1,212 +1,141 @@
-"""Requests a second of the inference server, everything on: validation, ids, telemetry.
+"""Requests a second, latency and memory of the server, beside its peers on the same model.
 
-    everfit bench serve
-    everfit bench serve --set 'families=["mlp"]' --set workers=2 --set peer=true
-
-Each model is trained on made-up rows of 20 numbers, registered, and served by a process of its
-own; a closed-loop client (each connection waits for its answer) sends single rows, then batches of
-100.
-`peer=true` measures `mlflow models serve` on the same model by the same client. Client and server
-share the machine's cores, so figures are a lower bound of the server's own.
+Everything runs on this machine, over the loopback, in one run: the servers are started together and
+measured in turns, so that what else the machine does meets all of them. wrk (Debian's package) asks
+in a closed loop over 32 and 256 connections, then with batches of 100 rows; then our own generator
+asks at 70 % of what the server managed, with latencies from when each request was due. Peers live
+in environments of their own: `everfit bench peers serve_bento serve_fastapi serve_ray`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import statistics
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import click
 
-COLUMNS = [f"x{i}" for i in range(20)]
-CONFIG = """\
-name: bench
-data:
-  source: rows.csv
-  target: y
-  columns: {%s}
-  classes: [0, 1]
-train: {families: [%s]}
-"""
+from deployments.commands.base import Command
+from deployments.commands.bench import show, write
+from tests.benchmarks.peers.environment import PeerFault
+from tests.benchmarks.serve import load
+from tests.benchmarks.serve.aims import aims, ratios
+from tests.benchmarks.serve.models import prepare
+from tests.benchmarks.serve.servers import SERVERS, Running
+
+
+def _words(_: Any, __: Any, value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command(cls=Command)
+@click.option(
+    "--models",
+    default="mlp,mlp:native",
+    show_default=True,
+    callback=_words,
+    help="Families, by comma; FAMILY:native without the ONNX form.",
+)
+@click.option("--workers", default="1,2", show_default=True, callback=_words)
+@click.option(
+    "--servers",
+    default="",
+    callback=_words,
+    help=f"Parts of names, by comma; all of: {', '.join(SERVERS)}.",
+)
+@click.option(
+    "--seconds",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(1, 60),
+    help="Of each measurement.",
+)
+@click.option(
+    "--rounds",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 20),
+    help="Turns of all servers at 32 connections; the median counts.",
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+def command(
+    models: tuple[str, ...],
+    workers: tuple[str, ...],
+    servers: tuple[str, ...],
+    seconds: float,
+    rounds: int,
+    json_path: Path | None,
+) -> None:  # fmt: skip
+    """Measure the server beside granian's empty handler, MLflow, BentoML, FastAPI and Ray Serve."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for wanted in models:
+            family, _, form = wanted.partition(":")
+            for number in map(int, workers):
+                rows += run(family, form == "native", number, servers, seconds, rounds)
+    except load.LoadFault as fault:
+        raise click.ClickException(str(fault)) from None
+    show([{k: v for k, v in row.items() if k != "requests"} for row in rows])
+    show(ratios(rows))
+    show(aims(rows))
+    if json_path is not None:
+        write(rows, json_path)
 
 
 def run(
-    json_path: Path | None = None,
-    *,
-    families: Sequence[str] = ("logistic", "hgb", "mlp"),
-    connections: int = 32,
-    seconds: float = 5.0,
-    workers: int = 1,
-    peer: bool = False,
+    family: str, native: bool, workers: int, wanted: Sequence[str], seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """One row for each server, model and batch size; latencies in milliseconds."""
-    rows = []
-    for family in families:
-        with tempfile.TemporaryDirectory(prefix="bench-serve-") as home:
-            path, model = _prepare(Path(home), family)
-            servers = [("everfit", _everfit(path, workers))]
-            if peer:
-                servers.append(("mlflow models serve", _mlflow(model, workers)))
-            for name, server in servers:
-                with server as port:
-                    for batch in (1, 100):
-                        measured = asyncio.run(_load(port, _request(batch), connections, seconds))
-                        rows.append(
-                            {"server": name, "model": family, "workers": workers, "rows": batch}
-                            | measured
-                        )
-    if json_path is not None:
-        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    """One row for each server and kind of load; latencies in milliseconds."""
+    names = [n for n in SERVERS if not wanted or any(w.lower() in n.lower() for w in wanted)]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as home, ExitStack() as stack:
+        model = prepare(Path(home) / "model", family, native=native)
+        running: dict[str, Running] = {}
+        for name in names:
+            try:
+                running[name] = stack.enter_context(SERVERS[name](model, workers))
+            except PeerFault as fault:
+                click.echo(f"{name}: {fault}", err=True)
+
+        def add(name: str, kind: str, figures: dict[str, Any], memory: float | None = None) -> None:
+            about = {"server": name, "model": model.label, "workers": workers, "load": kind}
+            rows.append(about | figures | {"MB": memory})
+            click.echo(f"{name}, {workers}, {kind}: {figures['requests/s']:.0f}/s", err=True)
+
+        for server in running.values():  # warm
+            _closed(server, 1, 32, 1.0)
+        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
+        for _ in range(rounds):
+            for name, server in running.items():
+                turns[name].append(_closed(server, 1, 32, seconds))
+        for name, server in running.items():
+            add(name, "32", _median(turns[name]), server.memory_mb())
+        for name, server in running.items():
+            add(name, "256", _closed(server, 1, 256, seconds))
+        for name, server in running.items():
+            add(name, "100 rows", _closed(server, 100, 32, seconds))
+        for name, server in running.items():
+            rate = 0.7 * _median(turns[name])["requests/s"]
+            found = load.at_rate(
+                server.port, server.path, server.body(1), rate=rate, seconds=seconds
+            )
+            add(name, "70 %", found)
     return rows
 
 
-def _prepare(home: Path, family: str) -> tuple[Path, Path]:
-    """A config with one champion, and the folder of its MLflow model."""
-    import pandas as pd
-
-    from models import families
-    from models.records import Verdict
-    from models.registry import Registry
-    from models.schema import Column, Schema
-    from models.training import fit_bundle
-    from tasks.config import load
-
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(2_000, len(COLUMNS))), columns=COLUMNS)
-    frame["y"] = (frame[COLUMNS].sum(axis=1) + rng.normal(size=len(frame)) > 0).astype(int)
-    frame.to_csv(home / "rows.csv", index=False)
-    path = home / "bench.yaml"
-    path.write_text(CONFIG % (", ".join(f"{c}: number" for c in COLUMNS), family))
-    config = load(path)
-    schema = Schema(tuple(Column(c, "number") for c in COLUMNS), target="y", classes=(0, 1))
-    (params,) = families.defaults([family])
-    folder = config.folder / "bundle"
-    candidate = fit_bundle(frame, schema, params, folder=folder, seed=0)
-    verdict = Verdict(True, "benchmark", 0, "log_loss", {}, {}, None, None, None, 0.95)
-    registry = Registry(config.registry_url, config.name, config.artifacts)
-    now = datetime.now(UTC)
-    made = registry.register(folder, candidate, verdict, window_id="bench", now=now)
-    registry.promote(made.version, expected=None, decision_id="b", who="b", why="b", now=now)
-    (marker,) = config.artifacts.rglob("MLmodel")
-    return path, marker.parent
-
-
-@contextmanager
-def _everfit(path: Path, workers: int) -> Iterator[int]:
-    port = _free_port()
-    code = (
-        "from deployments.serving.run import serve; "
-        f"serve({str(path)!r}, port={port}, workers={workers})"
+def _closed(server: Running, rows: int, connections: int, seconds: float) -> dict[str, Any]:
+    before = server.cpu_seconds()
+    found = load.wrk(
+        server.port, server.path, server.body(rows), connections=connections, seconds=seconds
     )
-    with _process([sys.executable, "-c", code], port, "/v2/health/ready"):
-        yield port
+    spent = server.cpu_seconds() - before
+    return found | {"CPU us": spent / max(found["requests"], 1) * 1e6}
 
 
-@contextmanager
-def _mlflow(model: Path, workers: int) -> Iterator[int]:
-    port = _free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
-    command += ["--env-manager", "local", "--port", str(port), "--workers", str(workers)]
-    with _process(command, port, "/ping"):
-        yield port
-
-
-@contextmanager
-def _process(command: list[str], port: int, health: str) -> Iterator[None]:
-    import httpx
-
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    process = subprocess.Popen(
-        command,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path},  # mlflow calls uvicorn by name
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} did not become ready")
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}{health}", timeout=2).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _request(rows: int) -> bytes:
-    data = np.random.default_rng(1).normal(size=(rows, len(COLUMNS))).round(4).tolist()
-    body = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": data}}).encode()
-    head = (
-        "POST /invocations HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def _load(port: int, request: bytes, connections: int, seconds: float) -> dict[str, Any]:
-    """Send `request` over so many kept-alive connections; the first second is not counted."""
-    times: list[float] = []
-    errors = [0]
-    begin = time.perf_counter() + 1.0
-    end = begin + seconds
-    await asyncio.gather(
-        *(_connection(port, request, begin, end, times, errors) for _ in range(connections))
-    )
-    ms = np.array(times) * 1000
-    p50, p95, p99 = np.percentile(ms, [50, 95, 99]) if len(ms) else (np.nan,) * 3
-    return {
-        "requests/s": len(ms) / seconds,
-        "p50 ms": float(p50),
-        "p95 ms": float(p95),
-        "p99 ms": float(p99),
-        "errors": errors[0],
-    }
-
-
-async def _connection(
-    port: int, request: bytes, begin: float, end: float, times: list[float], errors: list[int]
-) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        while (started := time.perf_counter()) < end:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            fields = head.lower().split(b"content-length:")
-            await reader.readexactly(int(fields[1].split(b"\r\n")[0]))
-            if started < begin:
-                continue
-            times.append(time.perf_counter() - started)
-            errors[0] += not head.startswith(b"HTTP/1.1 200")
-    except (OSError, asyncio.IncompleteReadError):
-        errors[0] += 1
-    finally:
-        writer.close()
+def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of several turns as one row; errors are added up."""
+    row = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+    return row | {key: sum(turn[key] for turn in turns) for key in ("requests", "errors")}

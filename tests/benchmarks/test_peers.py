@@ -85,7 +85,7 @@ def test_an_unknown_environment_names_those_there_are(tmp_path):
     words = ["bench", "peers", "alibbi", "--into", str(tmp_path)]
     result = CliRunner().invoke(cli.main, words)
     assert result.exit_code == 1
-    assert "alibi, nannyml, streams" in result.output
+    assert "alibi, nannyml, serve_bento, " in result.output
 
 
 def test_every_requirement_has_a_version_and_none_is_everfits():
