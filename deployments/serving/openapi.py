@@ -300,6 +300,10 @@ def _invocations(slot: Slot, config: Config) -> Json:
             name: {"anyOf": [value, one | {"items": value}]} for name, value in values.items()
         },
         "required": list(values),
+        # what the model doesn't know is ignored, but it is as long as the other columns
+        "additionalProperties": {
+            "anyOf": [one, {"type": ["string", "number", "boolean", "object", "null"]}]
+        },
     }
     with_id = {
         "type": "object",
