@@ -47,28 +47,35 @@ async def rollout(
 
 @flow(name="advance", flow_run_name="advance-{config.name}", validate_parameters=False)
 async def advance(config: Config, now: datetime | None = None) -> Step | None:
-    """One step of the roll-out that is under way; None where there is none."""
+    """One step of the roll-out that is under way; None where there is none, or another process
+    steps just now."""
     now = utc(now or now_utc())
-    if undo := release.unfinished(config):
-        await rollback(config, undo.why, undo.who, now=now, decision_id=undo.decision_id)
-    at = standing.standing(config)
-    if at is None:
-        return None
+    with rolling.alone(config) as mine:
+        if not mine:
+            return None
+        if undo := release.unfinished(config):
+            await rollback(config, undo.why, undo.who, now=now, decision_id=undo.decision_id)
+        at = standing.standing(config)
+        return None if at is None else stepped(config, at, now)
+
+
+def stepped(config: Config, at: Standing, now: datetime) -> Step:
+    """Measure the stage, decide, and act."""
+    version, opponent = at.release.version, at.stage.opponent
     if at.unfinished:  # promoted by a process that died before it had noted so
-        rolling.bake(config, at.release.version, at.stage.opponent, at.stage.why, now)
-    found = rolling.evidence(config, at, now)
-    step = rolling.decide(config, at, found, now)
+        rolling.bake(config, version, opponent, at.stage.why, now)
+    step = rolling.decide(config, at, rolling.evidence(config, at, now), now)
     if step.move is Move.NEXT and step.stage is not None:
-        rolling.enter(config, at.release, step.stage, at.stage.opponent, step.why, now)
+        rolling.enter(config, at.release, step.stage, opponent, step.why, now)
     elif step.move is Move.PROMOTE:
-        if fault := promoted(config, at.release, at.stage.opponent, step.why, now):
+        if fault := promoted(config, at.release, opponent, step.why, now):
             step = Step(Move.ROLL_BACK, (fault,))
             release.remember(config, now)
-            rolling.end(config, at.release.version, step, now)
+            rolling.end(config, version, step, now)
     elif step.move is Move.ROLL_BACK:
         taken_back(config, at, step, now)
     elif step.move is Move.DONE:
-        rolling.end(config, at.release.version, step, now)
+        rolling.end(config, version, step, now)
     return step
 
 

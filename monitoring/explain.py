@@ -168,6 +168,9 @@ def _outcome(told: Told) -> Iterator[Line]:
     yield Line(("version", str(outcome["version"]), ""))
     yield Line(("verdict", "passed" if passed else "refused"), "fine" if passed else "silent")
     yield Line(("because", str(outcome["reason"])))
+    if going := outcome.get("rollout"):
+        gone = {"done": "fine", "rolled back": "breached"}.get(going["mode"], "silent")
+        yield Line(("roll-out", f"{going['stage']}: {going['why']}"), gone)
     memory = ", started from memory" if outcome.get("warm") else ""
     trials = f"{outcome['trials']} trials"
     yield Line(("cost", f"{trials}, {outcome['seconds']:.1f} s of training{memory}"))

@@ -83,6 +83,22 @@ def said(stage: Staged) -> str:
     return f"canary for {stage.share:.3g} of the callers" if stage.share else stage.mode
 
 
+def of(config: Config, version: str | None) -> dict[str, Any] | None:
+    """How far one version's roll-out has come, and why; None for one that had none."""
+    from models.errors import RegistryFault
+    from models.registry_stages import readable
+
+    if version is None:
+        return None
+    try:
+        stage = readable(places.registry(config).version(version))
+    except RegistryFault:  # deleted meanwhile
+        return None
+    if stage is None:
+        return None
+    return {"mode": stage.mode, "stage": said(stage), "since": stage.since, "why": stage.why}
+
+
 def not_against(opponent: str | None, now: str | None) -> str:
     """Why a challenger may not go on once `now` is champion instead of its opponent."""
     was = f"version {opponent}" if opponent else "no champion"

@@ -51,6 +51,8 @@ def retrain_now(config: Config, window: str, why: str) -> bool:
         with trials(journal, tune.budget(config)):
             outcome = run(lambda: retrain(config, window, why=why))
     verb = "is the champion" if outcome.passed else "was refused"
+    if outcome.passed and outcome.stage:
+        verb = "passed its gate, and is on its way"
     click.echo(
         f"version {outcome.version} {verb}: {outcome.reason}\n"
         f"  window {outcome.window_id}, {outcome.trials} trials, {outcome.seconds:.1f} s, "

@@ -82,8 +82,9 @@ def lines(
         )
     elif outcome is not None:
         verdict = "is the champion" if outcome["passed"] else "was refused"
-        if outcome["passed"] and outcome.get("stage"):
-            verdict = "is on its way"
+        going = outcome.get("rollout")
+        if outcome["passed"] and going and going["mode"] not in ("bake", "done"):
+            verdict = f"passed, and is {going['stage']}"
         text.append(f"  retrained: version {outcome['version']} {verdict}: {outcome['reason']}")
     elif decision.retrain:
         text.append("  not retrained yet: `everfit watch` without --no-act does")

@@ -298,6 +298,7 @@ def test_what_a_retrain_came_to_is_said(monkeypatch, tiny_config, tmp_path):
             trials=4,
             seconds=1.5,
             warm=True,
+            stage="version 2 is shadow" if window_id == "w7" else "",
         )
 
     monkeypatch.setattr("deployments.stack.prefect_server", lambda *_: contextlib.nullcontext())
@@ -306,10 +307,13 @@ def test_what_a_retrain_came_to_is_said(monkeypatch, tiny_config, tmp_path):
     assert result.exit_code == 0, result.output
     assert "version 2 is the champion: better by 0.01" in result.output
     assert "4 trials, 1.5 s, started from memory" in result.output
+    going = run("retrain", tiny_config, "--window", "w7")
+    assert "version 2 passed its gate, and is on its way: better by 0.01" in going.output
     refused = run("train", tiny_config)
     assert refused.exit_code == 1
     assert "the gate refused it, so there is no champion yet" in refused.output
     assert calls == [
         ("tiny", tmp_path, "w1", "new rows"),
+        ("tiny", tiny_config.parent / "runs" / "tiny", "w7", "asked for by hand"),
         ("tiny", tiny_config.parent / "runs" / "tiny", "first", "first training"),
     ]

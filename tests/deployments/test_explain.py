@@ -153,7 +153,9 @@ def test_a_prediction_is_traced_to_the_decision_that_caused_its_version(
         made=START, rows=4_000, trained_through=START, baseline={"log_loss": 0.4}, params={},
         verdict=SimpleNamespace(reason="better by 0.02"), window_id=window,
     )  # fmt: skip
-    release = SimpleNamespace(version="2")
+    going = {"mode": "done", "step": 2, "share": 0.0, "since": "", "started": "", "opponent": "1"}
+    tags = {"rollout": json.dumps({**going, "decision_id": window, "why": "it has baked"})}
+    release = SimpleNamespace(version="2", tags=tags)
     registry = SimpleNamespace(version=lambda _: release)
     monkeypatch.setattr(places, "registry", lambda _: registry)
     monkeypatch.setattr(lineage, "read", lambda *_: made)
