@@ -43,15 +43,27 @@ def neighbours(
     many: int,
     width: float,
     rng: np.random.Generator,
+    active: NDArray[np.bool_] | None = None,
 ) -> Array:
     """`many` points (many, d) near the centres (k, d), each with about two coordinates changed.
 
     A number moves by a normal step of `width`, reflected at the ends; a choice is drawn anew.
+    active (k, d): which coordinates count in each centre, None for all. Only those change, and the
+    others are drawn anew, in case that a changed choice makes them count.
     """
     k, d = centres.shape
-    points = centres[rng.integers(k, size=many)]
-    change = rng.random((many, d)) < min(1.0, 2.0 / d)
-    change[np.arange(many), rng.integers(d, size=many)] = True
+    which = rng.integers(k, size=many)
+    points = centres[which]
+    if active is None:
+        change = rng.random((many, d)) < min(1.0, 2.0 / d)
+        change[np.arange(many), rng.integers(d, size=many)] = True
+    else:
+        there = active[which]
+        points = np.where(there, points, rng.random((many, d)))
+        share = 2.0 / np.maximum(there.sum(axis=1, keepdims=True), 1)
+        change = rng.random((many, d)) < share
+        change[np.arange(many), np.argmax(there * rng.random((many, d)), axis=1)] = True
+        change &= there
     # Steps of all sizes: from fine to as wide as the range.
     steps = rng.normal(size=(many, d)) * width * 10 ** rng.uniform(-1, 0.5, size=(many, 1))
     moved = np.abs(points + steps)

@@ -2,12 +2,12 @@
 
 A cold search begins as a quasi-random design. Then the predictor (a Gaussian process, `predictor`)
 judges what the policy emits beside points of the whole space and neighbours of the best, and the
-one with the largest expected improvement is tried. A warm search tries what was best before beside
-a point of the cold design, starts from the policy as it stood, and puts what earlier searches found
-into the predictor's mean: a trial is asked with the memory as often as those before it say that it
-has to do with today's task, and every fourth as if nothing were remembered. What `propose` answers
-is a function of (history, space, seed, memory) and of nothing else, so a search that was cut off
-goes on as if it had not been, on any worker.
+one with the largest expected improvement is tried; two views of the trials take turns. A warm
+search tries what was best before beside a point of the cold design, starts from the policy as it
+stood, and puts what earlier searches found into the predictor's mean: a trial is asked with the
+memory as often as those before it say that it has to do with today's task, and every fourth as if
+nothing were remembered. What `propose` answers is a function of (history, space, seed, memory) and
+of nothing else, so a search that was cut off goes on as if it had not been, on any worker.
 
 >>> from models.space import Float
 >>> space = Space((Float("x", 0.0, 1.0),))
@@ -175,8 +175,9 @@ def _draw(
     enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
     if settings.predictor and enough and not cold and len(space):
         rng = generator(seed, number, _POOL)
-        if predictor is None or predictor.remembers != bool(memory):
-            predictor = Predictor(policy.layout, trials, memory, under)
+        if predictor is None or memory is None or not predictor.remembers:
+            values = memory is None and number % 2 == 1
+            predictor = Predictor(policy.layout, trials, memory, under, values=values)
         points, _ = predictor.ranking(policy, settings.pool, rng)
         for start in range(0, len(points), 32):
             for params in space.decode_many(points[start : start + 32]):

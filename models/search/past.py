@@ -10,9 +10,9 @@ way, and scored on the scale of all the earlier ones together.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.search.memory import Recall
+from models.search.policy_net import Layout
 from models.search.surrogate import Array, Surrogate, scores_of
 
 LEAST = 4  # trials of earlier searches that make a predictor
@@ -24,20 +24,20 @@ _CUT = 4.0  # distances of the quartiles beyond which a loss is bad enough
 class Past:
     """One process over the evidence of a memory, older trials noisier.
 
-    choices (d,): which columns of the unit cube are choices. Raises ValueError below `LEAST`
-    trials; `past_of` answers None then. tops (5, d): the points that look best by all of it.
+    Raises ValueError below `LEAST` trials; `past_of` answers None then. tops (5, d): the points
+    that look best by all of it.
     """
 
-    def __init__(self, memory: Recall, choices: NDArray[np.bool_]) -> None:
+    def __init__(self, memory: Recall, layout: Layout) -> None:
         if len(memory.unit) < LEAST:
             raise ValueError(f"a memory of {LEAST} trials is wanted, got {len(memory.unit)}")
-        levels = aligned(memory, choices)
-        self._levels = _Levels(memory.unit, levels, choices)
+        levels = aligned(memory, layout)
+        self._levels = _Levels(memory.unit, levels, layout)
         scores = scores_of(levels)
         there = np.isfinite(levels)
         order = np.argsort(levels[there], kind="stable")
         self._known, self._scores = levels[there][order], scores[there][order]
-        self.process = Surrogate(memory.unit, scores, choices, noise_scale=1 / memory.weight)
+        self.process = _process(memory.unit, scores, layout, 1 / memory.weight)
         self.tops = memory.unit[np.argsort(self.predict(memory.unit), kind="stable")[:_TOPS]]
 
     def predict(self, points: Array) -> Array:
@@ -62,17 +62,17 @@ class Past:
         return out
 
 
-def past_of(memory: Recall | None, choices: NDArray[np.bool_]) -> Past | None:
+def past_of(memory: Recall | None, layout: Layout) -> Past | None:
     """The past of a memory, fitted once; None without one, or while it holds too little."""
     if memory is None or np.isfinite(memory.loss).sum() < LEAST:
         return None
     if memory.past is None:
-        memory.past = Past(memory, choices)
+        memory.past = Past(memory, layout)
     found: Past = memory.past
     return found
 
 
-def aligned(memory: Recall, choices: NDArray[np.bool_]) -> Array:
+def aligned(memory: Recall, layout: Layout) -> Array:
     """The losses (n,) of all searches on the scale of the oldest; NaN where a trial failed."""
     out = np.full(len(memory.loss), np.nan)
     known = np.zeros(len(out), dtype=bool)
@@ -84,7 +84,7 @@ def aligned(memory: Recall, choices: NDArray[np.bool_]) -> Array:
         if known.sum() < LEAST:
             out[rows] = losses - np.median(losses)
         else:
-            before = _Levels(memory.unit[known], out[known], choices)
+            before = _Levels(memory.unit[known], out[known], layout)
             out[rows] = before.beside(losses, memory.unit[rows])
         known |= rows
     return out
@@ -93,12 +93,12 @@ def aligned(memory: Recall, choices: NDArray[np.bool_]) -> Array:
 class _Levels:
     """Which level of the loss (n,) was found at which point (n, d), and losses brought to it."""
 
-    def __init__(self, points: Array, levels: Array, choices: NDArray[np.bool_]) -> None:
+    def __init__(self, points: Array, levels: Array, layout: Layout) -> None:
         there = np.isfinite(levels)
         points, levels = points[there], levels[there]
         self._middle, self._size = float(np.median(levels)), _spread(levels)
         cut = np.clip((levels - self._middle) / (self._size or 1.0), -_CUT, _CUT)
-        self._process = Surrogate(points, cut, choices)
+        self._process = _process(points, cut, layout)
 
     def beside(self, losses: Array, points: Array) -> Array:
         """`losses` (m,) at `points` (m, d): offset by the median difference to what is expected
@@ -108,6 +108,14 @@ class _Levels:
         ratio = here / there if there > 0 and here > 0 else 1.0
         scale = 1.0 if 1 / _SCALES <= ratio <= _SCALES else 1 / ratio
         return np.asarray(losses * scale + np.median(expected - losses * scale))
+
+
+def _process(
+    points: Array, scores: Array, layout: Layout, noise_scale: Array | None = None
+) -> Surrogate:
+    choices = np.zeros(len(layout.space), dtype=bool)
+    choices[layout.choices] = True
+    return Surrogate(points, scores, choices, noise_scale=noise_scale, together=layout.together)
 
 
 def _spread(values: Array) -> float:

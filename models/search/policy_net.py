@@ -72,6 +72,8 @@ class Layout:
         )
         self.counts = np.array([int(space.parameters[j].size()) for j in self.choices], dtype=int)
         most = int(self.counts.max()) if len(self.counts) else 1
+        self.conditional = any(p.when is not None for p in space.parameters)
+        self.together = _together(space) if self.conditional else float(len(space))
         self.allowed = torch.arange(most)[None, :] < torch.from_numpy(self.counts)[:, None]
 
     def codes(self, unit: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -79,6 +81,12 @@ class Layout:
         index = np.floor(unit[:, self.choices] * self.counts).astype(np.int64)
         bounded: NDArray[np.int64] = np.clip(index, 0, np.maximum(self.counts - 1, 0))
         return bounded
+
+
+def _together(space: Space, many: int = 512) -> float:
+    """How many parameters count at the same time, in the mean of uniform draws."""
+    draws = np.random.default_rng(0).random((many, len(space)))
+    return float(space.canonical_many(draws)[1].sum(axis=1).mean())
 
 
 @dataclass

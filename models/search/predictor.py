@@ -23,12 +23,13 @@ from models.search.memory import Recall
 from models.search.past import past_of
 from models.search.policy_net import Layout, Policy
 from models.search.reward import losses_of
-from models.search.surrogate import Array, Surrogate, scores_of
+from models.search.surrogate import Array, Prior, Surrogate, scores_of
 
 MOST = 300  # trials that enter: beyond, the best and the latest do
 _RATE = 1.0  # how much of a memory's prediction is believed before a trial, +- its deviation
 _DEVIATION = 0.3
 _LEFT = 0.3  # what is believed to be left to vary around it
+_VALUES = Prior(noise=0.005, noise_spread=2.0)
 _ODDS = 0.7  # log odds, before a trial, that a memory has to do with today's task
 _KNOWN = 1 / (1 + math.exp(-_ODDS))
 
@@ -47,7 +48,12 @@ class Pool:
 
 
 class Predictor:
-    """Score and its uncertainty anywhere in the space, after `trials` (told) and `pending` ones."""
+    """Score and its uncertainty anywhere in the space, after `trials` (told) and `pending` ones.
+
+    There are two views of the same trials, and proposals that take turns between them do better
+    than either: half by ranks with a noise that is there, which noisy and skewed losses want; or
+    by their `values` with a noise that may be next to none, which sees how much better the best is.
+    """
 
     def __init__(
         self,
@@ -55,6 +61,8 @@ class Predictor:
         trials: Sequence[Trial],
         memory: Recall | None = None,
         pending: Sequence[Params] = (),
+        *,
+        values: bool = False,
     ) -> None:
         self.layout, space = layout, layout.space
         self.choices = np.zeros(len(space), dtype=bool)
@@ -65,8 +73,9 @@ class Predictor:
         kept = _kept(losses)
         self.losses = losses[kept]
         self.points = space.encode_many([trials[i].params for i in kept])
-        self.scores = scores_of(self.losses)
-        self._past = past_of(memory, self.choices)
+        self._prior = _VALUES if values else Prior()
+        self.scores = scores_of(self.losses, 0.0 if values else 0.5)
+        self._past = past_of(memory, layout)
         self._process = self._judged()
         self.remembers = self._past is not None
         if pending:
@@ -101,10 +110,12 @@ class Predictor:
             points,
             scores,
             self.choices,
+            prior=self._prior if basis is None else None,
             basis=basis,
             basis_mean=_RATE if basis is not None else 0.0,
             basis_deviation=_DEVIATION,
             variance=_LEFT if basis is not None else 1.0,
+            together=self.layout.together,
         )
 
     def _basis(self, points: Array) -> Array | None:
@@ -134,7 +145,8 @@ class Predictor:
             return log_expected_improvement(mean, deviation, best)
 
         def near(centres: Array, many: int, width: float) -> Array:
-            return neighbours(centres, self.choices, self.counts, many, width, rng)
+            active = space.canonical_many(centres)[1] if self.layout.conditional else None
+            return neighbours(centres, self.choices, self.counts, many, width, rng, active)
 
         parts = [rng.random((pool.uniform, d))]
         if pool.local:

@@ -2,11 +2,12 @@
 
 Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), chapters 2 and 5. The
 kernel is Matern-5/2 with a length scale per parameter; choices differ or do not. Half of a score is
-the normal quantile of its rank (a copula transform, as in Salinas, Shen, Perrone, *A quantile-based
-approach for hyperparameter transfer learning*, ICML 2020), so that losses of any scale are alike.
-Length scales and noise are at the mode of their posterior; the prior widens with the number of
-dimensions, as Hvarfner, Hellsten, Nardi, *Vanilla Bayesian optimization performs great in high
-dimensions*, ICML 2024, advise. Cost: n^2 (d + n) for each of some 25 steps of the fit.
+mostly the normal quantile of its rank (a copula transform, as in Salinas, Shen, Perrone, *A
+quantile-based approach for hyperparameter transfer learning*, ICML 2020), so that losses of any
+scale are alike. Length scales and noise are at the mode of their posterior; the prior widens with
+the number of dimensions, as Hvarfner, Hellsten, Nardi, *Vanilla Bayesian optimization performs
+great in high dimensions*, ICML 2024, advise. Cost: n^2 (d + n) for each of some 25 steps of the
+fit.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ class Prior:
     strength: float = 4.0
 
 
-def scores_of(losses: Array) -> Array:
+def scores_of(losses: Array, ranks: float = 0.5) -> Array:
     """Scores (n,), smaller is better, of losses (n,), larger ones cut off.
 
-    The mean of two transforms. Normal quantiles of the ranks mean the same in every search and
-    under every metric, and leave nothing to an outlier; standardised losses, cut off as far above
-    the median as twice the best lies below it, still tell a near miss from a far one. A failed
+    The mean of two transforms, of which the first has the weight `ranks`. Normal quantiles of the
+    ranks mean the same in every search and under every metric, and leave nothing to an outlier;
+    standardised losses, cut off as far above the median as twice the best lies below it, still tell
+    a near miss from a far one, and a smooth function stays smooth. A failed
     trial (NaN) is as bad as the worst that completed: how bad is not known.
     """
     failed = np.isnan(losses)
@@ -67,7 +69,7 @@ def scores_of(losses: Array) -> Array:
     cut = np.minimum(filled, middle + 2 * reach)
     deviation = float(cut.std())
     standard = (cut - cut.mean()) / deviation if deviation > 0 else np.zeros(len(cut))
-    return np.asarray((quantiles + standard) / 2)
+    return np.asarray(ranks * quantiles + (1 - ranks) * standard)
 
 
 class Surrogate:
@@ -76,7 +78,8 @@ class Surrogate:
     choices (d,): which columns are choices, compared for equality. noise_scale (n,): multiples of
     the noise variance, larger for what counts less. basis (n, k): functions of the points whose
     coefficients are N(basis_mean, basis_deviation^2), as predictions of earlier searches are.
-    variance: what the signal is believed to vary by around them. `evidence`: log probability of the
+    variance: what the signal is believed to vary by around them. together: how many parameters
+    count at the same time, d unless some are conditional. `evidence`: log probability of the
     scores at the mode of the rest, up to what is the same for the same points and prior.
     """
 
@@ -92,6 +95,7 @@ class Surrogate:
         basis_mean: float = 0.0,
         basis_deviation: float = 0.5,
         variance: float = 1.0,
+        together: float | None = None,
     ) -> None:
         self.points, self.choices = points, choices
         self.prior = prior or Prior()
@@ -101,7 +105,7 @@ class Surrogate:
         self._believed = self.prior.strength * variance
         self._scale = noise_scale if noise_scale is not None else np.ones(n)
         self._y = scores - basis_mean * self._basis.sum(axis=1)
-        root_d = math.sqrt(max(d, 1))
+        root_d = math.sqrt(max(d if together is None else together, 1))
         self._center = np.append(
             np.where(choices, math.log(self.prior.mismatch), math.log(self.prior.scale))
             + math.log(root_d) * np.ones(d),
