@@ -86,7 +86,8 @@ def describe(config: Config, slot: Slot | None, version: str) -> Json:
 _ABOUT = """\
 Every prediction has an id and names the model version that made it; send the truth about it to \
 `/labels` with that id. The same model answers in MLflow's format at `/invocations` and in the \
-Open Inference Protocol's under `/v2`. A `traceparent` header is passed on. An error names the \
+Open Inference Protocol's under `/v2`. A `traceparent` header is passed on; while a new version \
+is tried on a share of the callers, `x-request-key` names the caller. An error names the \
 field at fault, the rule, and the remedy; a 503 says in `Retry-After` when to try again."""
 
 _STRING = {"type": "string"}
