@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -32,6 +33,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _KEEP_ALIVE = 75  # seconds: longer than proxies keep idle connections, which is 60 s
 _DRAIN = 15  # seconds that a worker has for what it is answering and for its telemetry
 _COLLECT = (10_000, 50, 50)  # objects more, young and middle collections, between collections
+_SWITCH = 0.0005  # seconds that requests wait at most while telemetry is written
 _CONNECTIONS = 4096  # of a worker; further ones wait in the backlog
 
 
@@ -125,6 +127,9 @@ _TO_STDERR = {  # granian's own goes to standard output
 
 def _worker() -> Rsgi:
     """What granian loads in each worker."""
+    # A forked worker has its parent's handler, which would swallow a signal until granian has set
+    # its own: whoever is told to end while it starts has answered nothing, and may end at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from deployments.serving.app import from_environment
 
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -135,6 +140,7 @@ def _worker() -> Rsgi:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT)
+    sys.setswitchinterval(_SWITCH)
     return application
 
 

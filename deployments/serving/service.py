@@ -28,9 +28,11 @@ from deployments.serving.slots import Answer, Model, Slot, Slots
 from deployments.serving.spool import Spool
 from deployments.serving.tally import Tally
 from deployments.serving.telemetry_writer import Served, TelemetryWriter
+from deployments.serving.together import Together
 from models.errors import DataFault
 from monitoring import shadows
 from monitoring.errors import RecordFault, StoreFault
+from monitoring.records import Label, LabelResult
 from monitoring.shadows import ShadowAnswer
 from tasks.config import Config
 from tasks.recording import recording
@@ -138,7 +140,8 @@ class Service:
         self._patience = config.serving.timeout_seconds
         self._readers: WeakKeyDictionary[Slot, Reader] = WeakKeyDictionary()
         self.large = Pool("large", threads=2, waiting=62)
-        self.labelling = Pool("labels", threads=1, waiting=1023)  # a store has one writer anyway
+        self.labelling = Pool("labels", threads=16, waiting=1008)
+        self.together = Together(self._store_labels)
 
     def _registry(self) -> Champions:
         from models.registry_lean import LeanRegistry  # in the follower's thread
@@ -283,6 +286,12 @@ class Service:
         self.metrics.inside(self.gate.inside)
         return self.metrics.text()
 
+    def _store_labels(self, found: list[Label]) -> list[LabelResult]:
+        """In one transaction, after the predictions that were answered before."""
+        if self.writer.pending:
+            self.writer.flush()
+        return self.store.label(found)
+
     def label(self, body: bytes) -> tuple[int, bytes]:
         """Store labels; predictions answered before them are stored first, so that none of them is
         unknown. Returns status and body.
@@ -296,9 +305,7 @@ class Service:
             body, self.config.data.classes, self.clock(), self.config.serving.maximum_rows
         )
         try:
-            if self.writer.pending:
-                self.writer.flush()
-            results = self.store.label(found)
+            results = self.together.label(found)
         except RecordFault as fault:
             raise RequestFault(400, "labels", str(fault), "correct it") from None
         except StoreFault:
