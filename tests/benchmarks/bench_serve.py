@@ -60,6 +60,11 @@ def _words(_: Any, __: Any, value: str) -> tuple[str, ...]:
     type=click.IntRange(1, 20),
     help="Turns of all servers at 32 connections; the median counts.",
 )
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the models there, and take those that are there; else a temporary folder.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def command(
     models: tuple[str, ...],
@@ -67,6 +72,7 @@ def command(
     servers: tuple[str, ...],
     seconds: float,
     rounds: int,
+    home: Path | None,
     json_path: Path | None,
 ) -> None:  # fmt: skip
     """Measure the server beside granian's empty handler, MLflow, BentoML, FastAPI and Ray Serve."""
@@ -75,7 +81,7 @@ def command(
         for wanted in models:
             family, _, form = wanted.partition(":")
             for number in map(int, workers):
-                rows += run(family, form == "native", number, servers, seconds, rounds)
+                rows += run(family, form == "native", number, servers, seconds, rounds, home)
     except load.LoadFault as fault:
         raise click.ClickException(str(fault)) from None
     show([{k: v for k, v in row.items() if k != "requests"} for row in rows])
@@ -86,13 +92,20 @@ def command(
 
 
 def run(
-    family: str, native: bool, workers: int, wanted: Sequence[str], seconds: float, rounds: int
+    family: str,
+    native: bool,
+    workers: int,
+    wanted: Sequence[str],
+    seconds: float,
+    rounds: int,
+    home: Path | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each server and kind of load; latencies in milliseconds."""
     names = [n for n in SERVERS if not wanted or any(w.lower() in n.lower() for w in wanted)]
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="bench-serve-") as home, ExitStack() as stack:
-        model = prepare(Path(home) / "model", family, native=native)
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as scratch, ExitStack() as stack:
+        place = (home or Path(scratch)).absolute() / (family + "-native" * native)
+        model = prepare(place, family, native=native)
         running: dict[str, Running] = {}
         for name in names:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
         for other in rows:
             same = all(other[k] == ours[k] for k in ("model", "workers", "load"))
             if same and other["server"] != OURS:
-                line[f"/ {other['server']}"] = ours["requests/s"] / other["requests/s"]
+                line[f"/ {other['server']}"] = _over(ours, other)
         result.append(line)
     names = dict.fromkeys(name for line in result for name in line)
     return [{name: line.get(name) for name in names} for line in result]
@@ -76,4 +77,9 @@ def _figures(rows: Sequence[Row], server: str, load: str) -> Row | None:
 
 def _ratio(rows: Sequence[Row], peer: str, load: str) -> float | None:
     ours, theirs = _figures(rows, OURS, load), _figures(rows, peer, load)
-    return ours["requests/s"] / theirs["requests/s"] if ours and theirs else None
+    return _over(ours, theirs) if ours and theirs else None
+
+
+def _over(ours: Row, theirs: Row) -> float:
+    """How many times as many; without end over a server that answered nothing in time."""
+    return ours["requests/s"] / theirs["requests/s"] if theirs["requests/s"] else math.inf

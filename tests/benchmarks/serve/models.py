@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,8 +35,25 @@ class Prepared:
 def prepare(home: Path, family: str, *, native: bool = False) -> Prepared:
     """Train `family` on made-up rows of 20 numbers, register and promote it under `home`.
 
-    `native` leaves the ONNX form out, as for a model that has none.
+    `native` leaves the ONNX form out, as for a model that has none. What an earlier call has made
+    there is used again.
     """
+    note = home / "prepared.json"
+    if note.exists():
+        kept = json.loads(note.read_text(encoding="utf-8"))
+        return Prepared(
+            kept["label"],
+            home / "bench.yaml",
+            Path(kept["mlflow"]),
+            home / "model.onnx" if kept["onnx"] else None,
+        )
+    made = _prepare(home, family, native)
+    kept = {"label": made.label, "mlflow": str(made.mlflow), "onnx": made.onnx is not None}
+    note.write_text(json.dumps(kept), encoding="utf-8")
+    return made
+
+
+def _prepare(home: Path, family: str, native: bool) -> Prepared:
     import pandas as pd
 
     from models import families
@@ -46,7 +64,7 @@ def prepare(home: Path, family: str, *, native: bool = False) -> Prepared:
     from models.training import fit_bundle
     from tasks.config import load
 
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(2_000, len(COLUMNS))), columns=COLUMNS)
     frame["y"] = (frame[COLUMNS].sum(axis=1) + rng.normal(size=len(frame)) > 0).astype(int)
