@@ -217,6 +217,8 @@ class Endpoints:
             "loaded": slot.loaded.isoformat(),
             "window_id": slot.release.window_id,
             "digest": slot.release.digest,
+            "runtime": slot.runtime,
+            "runtime_reason": slot.runtime_reason,
             "swaps": self._service.slots.swaps,
             "beside": self._service.slots.told(),
             "failed": self._service.slots.failure,

@@ -311,7 +311,8 @@ class Follower:
         old = self._slots.current
         self._slots.swap(slot)
         self._retries.pop(slot.release.version, None)
-        self._metrics.swapped(slot.release.version, old.release.version if old else None)
+        version = slot.release.version
+        self._metrics.swapped(version, old.release.version if old else None, slot.runtime)
         log.info(
             "version %s serves, window %s, before it %s",
             slot.release.version,

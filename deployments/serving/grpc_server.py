@@ -169,7 +169,12 @@ class GrpcServer:
     async def _model_metadata(self, request: Any, _context: Any) -> Any:
         slot = self._slot(request.name, request.version)
         about = inference_protocol.metadata(slot)
-        properties = {"digest": slot.release.digest, "window_id": slot.release.window_id}
+        properties = {
+            "digest": slot.release.digest,
+            "window_id": slot.release.window_id,
+            "runtime": slot.runtime,
+            "runtime_reason": slot.runtime_reason,
+        }
         return message("ModelMetadataResponse")(**about, properties=properties)
 
     async def _infer(self, request: Any, context: Any) -> tuple[Any, Answer]:

@@ -76,6 +76,14 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._runtime = Gauge(
+            "everfit_serving_runtime",
+            "1 for what the version that answers runs on: onnx, or native without an ONNX form.",
+            ["version", "runtime"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._runs: tuple[str, str] | None = None
         self._swaps = Counter("everfit_swaps", "Versions that took over.", registry=registry)
         self._compared = Counter(
             "everfit_shadow_rows",
@@ -158,7 +166,11 @@ class Metrics:
         for result, number in results.items():
             self._labels.labels(result).inc(number)
 
-    def swapped(self, version: str, old: str | None) -> None:
+    def swapped(self, version: str, old: str | None, runtime: str = "native") -> None:
+        if self._runs is not None:
+            self._runtime.labels(*self._runs).set(0)
+        self._runs = version, runtime
+        self._runtime.labels(*self._runs).set(1)
         if old is not None:
             self._version.labels(old).set(0)
         self._version.labels(version).set(1)

@@ -64,6 +64,8 @@ class Slot:
         self.order = tuple(c.name for kind in kinds for c in self.columns if c.kind == kind)
         self.classes = tuple(model.classes)
         self.loaded = datetime.now(UTC)
+        self.runtime: str = getattr(model, "runtime", "native")  # or onnx
+        self.runtime_reason: str = getattr(model, "reason", "")  # why it is not onnx
         self._known = {name: frozenset(v) for name, v in model.encoder.categories.items()}
 
     def answer(self, rows: Checked) -> Answer:
