@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -264,13 +265,14 @@ def test_swaps_keep_no_memory(serving_alias, tmp_path):
         registry=lambda: alias,
         load=lambda bundle, _digest: Predictor.load(candidates[int(bundle.name) - 1].bundle),
     )
-    memory = []
-    for number in range(50):
+    memory, made = [], []
+    for number in range(40):
         alias.version = str(number % 2 + 1)
         assert follower.step()
+        made.append(weakref.ref(follower._slots.current.model))
         memory.append(resident())
     gc.collect()
-    assert sum(type(one) is Predictor for one in gc.get_objects()) == 1
+    assert [model() for model in made if model() is not None] == [follower._slots.current.model]
     assert memory[-1] < 1.05 * memory[15]
     follower.close()
 
