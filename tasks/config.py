@@ -207,6 +207,15 @@ class Serving(Section):
     grpc_port: int | None = Field(None, ge=1, le=65535)  # needs the extra grpc; off by default
     otel_endpoint: str | None = Field(None, pattern="^https?://")  # OTLP over HTTP; extra otel
 
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Serving:
+        if self.grpc_port == self.port:  # workers share ports, so neither would fail to listen
+            raise ValueError(
+                f"serving.grpc_port must differ from serving.port, got {self.port} for both: "
+                "choose another"
+            )
+        return self
+
 
 class Telemetry(Section):
     """What may be kept of the predictions, and how long."""

@@ -21,6 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from deployments import environment
+from deployments.serving import beside
 from deployments.serving.supervisor import FOLDER, Supervisor
 from tasks.config import Config, load
 
@@ -59,6 +60,7 @@ def serve(
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     config = load(config_path, **overrides)
+    beside.require(config)
     environment.prepare()
     for name in _THREADS:
         os.environ.setdefault(name, "1")

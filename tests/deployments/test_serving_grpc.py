@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import socket
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from deployments.serving import grpc_convert, grpc_messages, tensors
+from deployments.serving import beside, grpc_convert, grpc_messages, tensors
 from deployments.serving.app import create_app
 from deployments.serving.errors import RequestFault
 from monitoring.telemetry import TelemetryStore
+from tasks.config import ConfigFault
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -194,6 +196,21 @@ def test_messages_at_fault(served):
             call(served[4], request)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert says in caught.value.details()
+
+
+def test_settings_that_cannot_work_are_refused_before_anything_starts(serving_config, monkeypatch):
+    with pytest.raises(ConfigFault, match=r"grpc_port must differ from serving\.port, got 8080"):
+        serving_config(grpc_port=8080)
+    config = serving_config(grpc_port=8081, otel_endpoint="http://127.0.0.1:4318/v1/traces")
+    beside.require(config)
+    find = importlib.util.find_spec
+    for missing, setting in (("grpc", "grpc_port"), ("opentelemetry", "otel_endpoint")):
+        monkeypatch.setattr(
+            "importlib.util.find_spec",
+            lambda name, gone=missing: None if name.startswith(gone) else find(name),
+        )
+        with pytest.raises(ConfigFault, match=rf"serving\.{setting} needs the extra"):
+            beside.require(config)
 
 
 contents = st.fixed_dictionaries(
