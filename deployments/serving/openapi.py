@@ -16,6 +16,7 @@ import numpy as np
 from deployments.serving import inference_protocol, labels
 from deployments.serving.rows import ID_LENGTH, ID_PATTERN
 from deployments.serving.slots import Slot
+from monitoring.records import LabelResult
 from tasks.config import Config
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -120,7 +121,7 @@ class Labelled(msgspec.Struct):
     """What became of a label."""
 
     id: str
-    result: str
+    result: LabelResult
 
 
 class LabelledBatch(msgspec.Struct):

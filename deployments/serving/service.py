@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 import time
@@ -62,7 +63,7 @@ class Pool:
         self._inside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._timed, call, arguments
+                self._executor, contextvars.copy_context().run, self._timed, call, arguments
             )
         finally:
             self._inside -= 1

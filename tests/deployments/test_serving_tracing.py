@@ -12,6 +12,7 @@ import pytest
 from deployments.serving import compression, tracing
 from deployments.serving.app import create_app
 from deployments.serving.errors import RequestFault
+from deployments.serving.service import Pool
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADER = f"00-{TRACE}-{PARENT}-01"
@@ -126,6 +127,17 @@ def test_a_collector_that_is_down_costs_no_answer(serving, serving_config, servi
     config = serving_config(otel_endpoint="http://127.0.0.1:9/v1/traces")
     with serving(create_app(config, registry=lambda: alias, load=alias.load)) as client:
         assert client.post("/invocations", json=ROW).status_code == 200
+
+
+async def test_work_in_a_thread_is_of_the_same_trace():
+    pool = Pool("test", threads=1, waiting=1)
+    span = tracing.Passing().begin("route", {}, {"traceparent": HEADER})
+    try:
+        assert (await pool.run(tracing.current)).trace_id == TRACE
+        span.end(200, None)
+        assert await pool.run(tracing.current) is None
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
