@@ -146,9 +146,10 @@ def texts(column: pd.Series) -> pd.Series:
     """A column as text, missing kept; 3 and 3.0 are one category, as a gap turns one into other."""
     import pandas as pd
 
-    values = np.asarray(column.dropna().unique(), dtype=object)  # an Arrow array is slow to walk
-    known = {value: _text(value) for value in values}
-    return pd.Series(column.astype(object).map(known), dtype=object)
+    codes, distinct = pd.factorize(column)  # -1 where missing: the last of the texts
+    values = np.asarray(distinct, dtype=object)  # an Arrow array is slow to walk
+    known = np.array([*map(_text, values), np.nan], dtype=object)
+    return pd.Series(known[codes], index=column.index, name=column.name, dtype=object)
 
 
 def _text(value: object) -> str:

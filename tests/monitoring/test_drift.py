@@ -13,15 +13,17 @@ COLUMNS = {"temp": "number", "wind": "number", "carrier": "category"}
 
 
 def frame(rows=600, seed=0, shift=0.0):
+    return pd.DataFrame(drawn(rows, seed, shift))
+
+
+def drawn(rows, seed, shift=0.0):
     rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "id": np.arange(rows),  # not watched
-            "temp": rng.normal(50 + 20 * shift, 20, rows),
-            "wind": rng.gamma(2, 5, rows),
-            "carrier": rng.choice(["AA", "B6", "UA"], rows),
-        }
-    )
+    return {
+        "id": np.arange(rows),  # not watched
+        "temp": rng.normal(50 + 20 * shift, 20, rows),
+        "wind": rng.gamma(2, 5, rows),
+        "carrier": rng.choice(["AA", "B6", "UA"], rows),
+    }
 
 
 def signal(current, reference=None, **options):
@@ -112,14 +114,13 @@ def days(count, first=0, rows=40, seed=0, shift=0.0):
     rng = np.random.default_rng(seed)
     parts = []
     for day in range(first, first + count):
-        times = pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=day)
         weather = rng.normal(50 + shift, 20)
-        parts.append(
-            frame(rows, seed=int(rng.integers(1e9))).assign(
-                temp=rng.normal(weather, 2, rows), time=times + pd.to_timedelta(range(rows), "min")
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        part = drawn(rows, seed=int(rng.integers(1e9)))
+        minutes = day * 24 * 60 + np.arange(rows)
+        parts.append({**part, "temp": rng.normal(weather, 2, rows), "minutes": minutes})
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    minutes = pd.to_timedelta(joined.pop("minutes"), "min")
+    return pd.DataFrame(joined).assign(time=pd.Timestamp("2026-01-01", tz="UTC") + minutes)
 
 
 def test_blocks_of_days_take_weather_for_what_it_is():
