@@ -210,7 +210,7 @@ serving:
   # flush_seconds: 0.2      # predictions reach the store after so long at most
   # sample: 1.0             # share of the predictions that is recorded, chosen by their id
   # spool_mb: 512           # predictions on disk while the store is down; the oldest go first
-  # hang_seconds: 30        # a worker that stands still so long is started anew
+  # hang_seconds: 20        # a worker that stands still so long is started anew
   # memory_mb:              # none; so is one that has grown beyond this
   # grpc_port:              # the Open Inference Protocol over gRPC too; needs everfit[grpc]
   # otel_endpoint:          # where traces are sent, http://...; needs everfit[otel]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select
 
+from monitoring.errors import StoreFault
 from monitoring.recording import Recording, place
 from monitoring.storage import Database, from_json, from_micros, micros, to_json
 from monitoring.tables import predictions, recordings
@@ -69,8 +70,13 @@ def between(database: Database, start: datetime | None, end: datetime | None) ->
     statement = select(recordings.c.since, recordings.c.body).order_by(recordings.c.since)
     if end is not None:
         statement = statement.where(recordings.c.since < micros(end, "the end"))
-    with database.read() as connection:
-        rows = connection.execute(statement).all()
+    try:
+        with database.read() as connection:
+            rows = connection.execute(statement).all()
+    except StoreFault as fault:
+        if any(said in str(fault) for said in ("no such table", "does not exist")):
+            return ()  # an older store that is now read-only: all was kept
+        raise
     if start is not None:
         at = micros(start, "the start")
         earlier = [row for row in rows if row.since <= at]

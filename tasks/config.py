@@ -202,7 +202,7 @@ class Serving(Section):
     flush_seconds: float = Field(0.2, gt=0)  # predictions reach the store after so long at most
     sample: float = Field(1.0, gt=0, le=1)  # share of the predictions that is recorded, by their id
     spool_mb: float = Field(512.0, ge=1)  # of predictions on disk while the store is down
-    hang_seconds: float = Field(30.0, gt=0)  # a worker that stands still so long is started anew
+    hang_seconds: float = Field(20.0, gt=0)  # a worker that stands still so long is started anew
     memory_mb: float | None = Field(None, ge=64)  # so is one that has grown beyond this
     grpc_port: int | None = Field(None, ge=1, le=65535)  # needs the extra grpc; off by default
     otel_endpoint: str | None = Field(None, pattern="^https?://")  # OTLP over HTTP; extra otel

@@ -89,3 +89,11 @@ def test_rows_of_two_shares_are_thinned_to_the_smaller(store: TelemetryStore) ->
     even = evened(frame, store.recordings(NOW, NOW + 2 * DAY))
     assert (even["time"] < NOW + DAY).mean() == pytest.approx(0.5, abs=0.05)
     assert evened(frame, store.recordings(NOW, NOW + DAY)) is frame
+
+
+def test_an_older_store_kept_all(store: TelemetryStore) -> None:
+    with store.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE recordings")
+    store.record([prediction(1)])
+    window = store.window("m", None, NOW, NOW + DAY)
+    assert (window.rows, window.share, window.not_stored) == (1, 1.0, ())
