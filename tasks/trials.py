@@ -22,17 +22,21 @@ import numpy as np
 
 from models.records import Params, Scalar, Trial
 from models.search.base import key
+from models.search.cost import CostModel, full_seconds
 from models.search.reward import loss_of
 from tasks.journal import Journal
 
 if TYPE_CHECKING:
     from models.search import Searcher
     from models.search.objectives import Objective
+    from models.space import Space
 
 # (params, number, limit in seconds, callback for the outcome from any thread)
 Start = Callable[[Params, int, float, Callable[[Trial], None]], None]
 _PROPOSALS = 4  # asked for one that fits into the time left
-_QUANTILE = 0.9  # of a family's earlier seconds: what its next trial is predicted to take
+_QUANTILE = 0.9  # of a family's seconds: what its next trial is predicted to take
+_FEW = 5  # trials of a family that tell what its parameters cost
+_FAR = 3.0  # times the longest of them, above which no prediction is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,16 @@ class Limits:
         return min(max(0.02 * self.seconds, 0.05), 2.0)
 
 
-def predicted(params: Params, trials: Sequence[Trial]) -> float | None:
-    """Seconds that a trial may take, judged by the earlier ones of its family; None: no idea."""
+def predicted(params: Params, trials: Sequence[Trial], space: Space | None = None) -> float | None:
+    """Seconds that a trial may take, judged by the earlier ones of its family; None: no idea.
+
+    With a space and a few of them, by its parameters too: what an epoch or a tree more costs.
+    """
     family = params.get("family")
-    known = [t.seconds for t in trials if t.params.get("family") == family and t.seconds > 0]
+    alike = [t for t in trials if t.params.get("family") == family]
+    known = [s for t in alike if (s := full_seconds(t)) is not None]
+    if space is not None and len(known) >= _FEW:
+        return min(CostModel(space, alike).at_most(params, _QUANTILE), _FAR * max(known))
     return float(np.quantile(known, _QUANTILE)) if known else None
 
 
@@ -161,7 +171,7 @@ class Search:
                 break
             if self.running and key(params) in tried:
                 break
-            seconds = predicted(params, self.trials)
+            seconds = predicted(params, self.trials, self.searcher.space)
             left = self.limits.seconds - self.seconds
             if seconds is None or seconds <= left or not any(map(_complete, self.trials)):
                 return params, passed_over, ""

@@ -2,9 +2,8 @@
 
 A fit that goes in steps (trees, epochs, rows) tells its loss on the way. What is left to gain from
 fidelity f to the end, ln(final / loss at f), is learnt from the finished trials of the same family:
-a Bayesian linear regression on how much the last step gained and on how far the trial is behind
-the best one at f, whose predictive distribution is Student's t (Gelman et al., *Bayesian data
-analysis*, 3rd edition, section 14.2), wide while few trials have finished. A trial is stopped when
+a Bayesian linear regression (see `regression`) on how much the last step gained and on how far the
+trial is behind the best one at f, wide while few trials have finished. A trial is stopped when
 the probability that it ends below the best loss so far is under `CHANCE`: freeze-thaw in spirit
 (Swersky, Snoek, Adams, 2014), with the one rule in place of a process over all curves. Until
 `LEAST` trials of a family have finished, none of it is stopped.
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from models.records import Params, Trial
+from models.search.regression import Regression
 from models.search.reward import loss_of
 
 Curve = Sequence[tuple[float, float]]
@@ -110,9 +110,17 @@ class Judge:
         lead = float(min(there.min(), own[-1, 1]))
         rows = np.array([_features(c, at, before, lead) for c in known])
         left = np.array([c[-1, 1] for c in known]) - there
-        mean, spread, freedom = _predicted(
-            rows, left, _features(own, at, before, lead), self.belief
+        belief = self.belief
+        regression = Regression.fit(
+            rows,
+            left,
+            start=np.array([0.0, belief.gain, 0.0]),
+            spreads=np.array([belief.level_spread, belief.gain_spread, belief.behind_spread]),
+            noise=belief.noise,
+            strength=belief.strength,
         )
+        mean, spread = regression.one(_features(own, at, before, lead))
+        freedom = regression.freedom
         end = float(own[-1, 1]) + mean
         best = math.log(max(self.best, _TINY))
         chance = float(student.cdf((best - end) / spread, freedom))
@@ -128,22 +136,6 @@ def _features(
     if before is not None and curve[0, 0] <= before + 1e-9:
         gained = float(np.interp(before, curve[:, 0], curve[:, 1])) - now
     return np.array([1.0, gained, now - lead])
-
-
-def _predicted(
-    rows: NDArray[np.float64], left: NDArray[np.float64], at: NDArray[np.float64], belief: Belief
-) -> tuple[float, float, float]:
-    """Location, scale and degrees of freedom of what is left to gain, by conjugate regression."""
-    start = np.array([0.0, belief.gain, 0.0])
-    spreads = np.array([belief.level_spread, belief.gain_spread, belief.behind_spread])
-    precision = np.diag((belief.noise / spreads) ** 2)
-    matrix = precision + rows.T @ rows
-    weights = np.linalg.solve(matrix, precision @ start + rows.T @ left)
-    rest, moved = left - rows @ weights, weights - start
-    freedom = belief.strength + len(left)
-    square = belief.strength * belief.noise**2 + rest @ rest + moved @ precision @ moved
-    variance = square / freedom * (1 + at @ np.linalg.solve(matrix, at))
-    return float(at @ weights), math.sqrt(variance), freedom
 
 
 def _finished(trial: Trial) -> NDArray[np.float64] | None:
