@@ -9,7 +9,9 @@ in environments of their own: `everfit bench peers serve_bento serve_fastapi ser
 
 from __future__ import annotations
 
+import signal
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -77,6 +79,7 @@ def command(
 ) -> None:  # fmt: skip
     """Measure the server beside granian's empty handler, MLflow, BentoML, FastAPI and Ray Serve."""
     rows: list[dict[str, Any]] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all servers are ended
     try:
         for wanted in models:
             family, _, form = wanted.partition(":")
