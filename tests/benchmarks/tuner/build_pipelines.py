@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.records import Params, Scalar
 from tests.benchmarks.tuner.pipelines import NAMES, TABLE, Key, digest, key, walked
-from tests.benchmarks.tuner.pipelines_data import Table, prepared, table
+from tests.benchmarks.tuner.pipelines_data import ROWS, Table, prepared, table
 from tests.benchmarks.tuner.pipelines_fits import fits, log_loss
 from tests.benchmarks.tuner.pipelines_space import FAMILIES, SPACE, own
 
@@ -88,7 +88,7 @@ def part(work: Path, name: str, family: str) -> Path:
 
 
 @click.command(help=__doc__)
-@click.argument("datasets", nargs=-1, type=click.Choice(DATASETS))
+@click.argument("datasets", nargs=-1, type=click.Choice(tuple(ROWS)))
 @click.option("--work", default=WORK, show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=TABLE, type=click.Path(path_type=Path, dir_okay=False))
 def main(datasets: tuple[str, ...], work: Path, out: Path) -> None:

@@ -26,7 +26,8 @@ from tests.benchmarks.tuner.pipelines_space import SPACE
 from tests.benchmarks.tuner.problems import Problem
 
 TABLE = Path(__file__).with_name("pipelines.npz")
-NAMES = tuple(f"pipelines-{name}" for name in ("phoneme", "satimage", "splice"))
+NAMES = tuple(f"pipelines-{name}" for name in ("phoneme", "satimage", "splice", "spambase"))
+DEV = NAMES[:3]  # settings may be chosen on these; the last is for the end
 
 Key = tuple[tuple[str, Scalar], ...]
 

@@ -24,14 +24,11 @@ from models.records import Params
 Array = NDArray[np.float64]
 
 TRAIN = 800
-JUDGE = 2_000  # rows at least; the standard error of a log loss of 0.3 is then about 0.01
-ROWS = {  # of different kind: what is said of each is in PIPELINES.md
+ROWS = {  # that judge: the standard error of a log loss of 0.3 is then about 0.01
     "phoneme": 2_000,
     "satimage": 2_000,
     "splice": 2_000,
-    "adult": 2_000,
     "spambase": 2_000,
-    "wilt": 4_000,
 }
 
 
