@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from models import families
@@ -17,6 +18,9 @@ from models.footprint import footprint
 from models.onnx import export, parity, trees
 from models.onnx.export import Exported
 from models.onnx.session import Session
+from models.records import Trial
+from models.schema import Column, Schema
+from models.training import evaluate_trial
 
 QUICK = {
     "hgb": {"max_iter": 12, "min_samples_leaf": 5},
@@ -245,6 +249,31 @@ def test_a_trials_figures_are_of_what_a_bundle_serves() -> None:
     assert served[1]["latency_ms"] < native[1]["latency_ms"] / 3
     assert served[1]["size_mb"] == len(form.model) / 1e6
     assert export.form(fitted, "prophet", table) is None
+
+
+def test_a_trial_whose_goal_asks_for_latency_is_timed_as_it_would_be_served() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=300), "c": rng.choice(["u", "v"], 300)})
+    frame["y"] = (frame["x"] + rng.normal(size=300) > 0).astype(int)
+    schema = Schema((Column("x", "number"), Column("c", "category")), "y", (0, 1))
+
+    def trial(served: bool) -> Trial:
+        return evaluate_trial(
+            frame[:200],
+            frame[200:],
+            schema,
+            {"family": "forest", "forest.n_estimators": 20},
+            number=0,
+            seed=0,
+            objective="log_loss",
+            footprint_seconds=0.005,
+            served=served,
+        )
+
+    quick, slow = trial(True), trial(False)
+    assert quick.status == "complete", quick.error
+    assert quick.loss == pytest.approx(slow.loss, abs=1e-6)
+    assert quick.metrics["latency_ms"] < slow.metrics["latency_ms"] / 3
 
 
 def test_a_family_without_a_form_says_so() -> None:
