@@ -121,7 +121,7 @@ train:
   seconds: 120              # a search ends after so long at the latest
   # trial_seconds:          # none; a trial is stopped after so long
   parallel: 2               # trials at once
-  # fidelity: auto          # auto: stop a trial that cannot win any more; off: fit each to its end
+  # fidelity: off           # off: fit every trial to its end; auto: stop one that can't win
   # trial_rows: 100000      # a trial fits on a sample of at most so many rows
   # validation: 0.2         # share of the newest rows that a trial is scored on
   # maximum_rows:           # the final fit sees at most so many of the newest rows; none: all

@@ -91,8 +91,8 @@ class Train(Section):
     seconds: float = Field(120.0, gt=0)  # of wall clock, for all trials
     trial_seconds: float | None = Field(None, gt=0)  # for one trial; none: what is left of those
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
-    fidelity: Literal["auto", "off"] = "auto"  # auto: a trial whose learning curve says that it
-    # cannot win any more is stopped, where one metric alone counts; off: each is fitted to its end
+    fidelity: Literal["auto", "off"] = "off"  # off: each trial is fitted to its end; auto: one that
+    # cannot win any more, by its learning curve, is stopped, where one metric alone counts
     trial_rows: int = Field(100_000, ge=100)  # a trial fits on a sample of at most so many rows;
     # with far fewer than the final fit has, models that are too simple win
     validation: float = Field(0.2, gt=0, lt=1)  # share of the newest rows a trial is scored on

@@ -112,10 +112,11 @@ def remembering(
 @command.command(cls=Command)
 @click.option(
     "--data",
-    default="flights,elec2,noaa,adult",
+    default="recorded",
     show_default=True,
     callback=_words,
-    help="Tables, by comma; lcbench: replayed learning curves of its data sets.",
+    help="recorded and lcbench are replayed; else tables, by comma, that are fitted: flights, "
+    "elec2, noaa, adult, or another of the data folder.",
 )
 @click.option("--families", default="hgb,logistic,forest,mlp", show_default=True, callback=_words)
 @click.option(
@@ -145,11 +146,13 @@ def fidelity(
     """Trials that cannot win stopped early, against every trial to its end; in pairs."""
     from tests.benchmarks.tuner import fidelity as room
 
-    replayed = [n.removeprefix("lcbench-") for n in names(("dev", "test")) if "lcbench" in n]
     found = []
     for name in data:
         if name == "lcbench":
-            tasks = [room.lcbench(instance) for instance in replayed]
+            listed = [n for n in names(("dev", "test")) if n.startswith("lcbench-")]
+            tasks = [room.lcbench(n.removeprefix("lcbench-")) for n in listed]
+        elif name == "recorded":
+            tasks = [room.recorded(table) for table in room.TABLES]
         else:
             tasks = [room.real(name, families, rows)]
         found += room.pairs(tasks, seeds=seeds, trials=trials, seconds=seconds, say=_say)

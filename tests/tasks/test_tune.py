@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from models.records import Trial
-from models.search import RandomSearch
+from models.search import RandomSearch, trial_to_json
 from models.search.controller import Controller
 from models.space import Float, Space
 from tasks import tune
@@ -136,3 +136,42 @@ def test_a_fit_out_of_memory_is_a_failed_trial(tiny_config, tmp_path, monkeypatc
     monkeypatch.setattr(training, "_fit", hungry)
     failed = tune.trial.fn(config, rows, params, 0)
     assert (failed.status, failed.error) == ("failed", "MemoryError: Unable to allocate 8 PiB")
+
+
+def test_trials_are_judged_by_one_metric_alone_and_only_when_asked_for(tiny_config):
+    config = load(tiny_config)
+    assert not config.train.judged
+    assert narrowed(config, fidelity="auto").train.judged
+    for more in ({"weights": {"micro": 0.1}}, {"limits": {"latency_ms": 5.0}}):
+        assert not narrowed(config, fidelity="auto", **more).train.judged
+    pareto = narrowed(config, fidelity="auto", pareto="best accuracy")
+    assert not pareto.train.judged
+
+
+def test_a_search_judges_by_the_curves_of_the_last_one(tiny_config, tmp_path, monkeypatch):
+    """What ended and what was remembered when a trial is asked for reaches the trial."""
+    config = narrowed(load(tiny_config), fidelity="auto")
+    params = {"family": "forest", "forest.n_estimators": 80}
+    curve = ((0.25, 0.011), (0.5, 0.011))
+    past = [Trial(i, params, "complete", 0.01, 1.0, 0, curve=curve) for i in range(3)]
+    memory = {"trials": [json.loads(json.dumps(trial_to_json(t))) for t in past]}
+    earlier = tune._curves(memory)
+    assert earlier == past
+    assert tune._curves(None) == tune._curves({"trials": [trial_to_json(trial(0, 0.3))]}) == []
+    judges = []
+
+    class Sent:
+        def add_done_callback(self, _):
+            pass
+
+    monkeypatch.setattr(tune.trial, "submit", lambda *given: judges.append(given[-1]) or Sent())
+    journal = Journal(tmp_path)
+    rows = snapshot(config, tmp_path / "s")
+    tune._starter(config, rows, journal, earlier)(params, 0, 9.0, print)
+    journal.trials.append(trial(0, 0.01))
+    tune._starter(config, rows, journal, earlier)(params, 1, 9.0, print)
+    off = narrowed(config, fidelity="off")
+    tune._starter(off, rows, journal, earlier)(params, 2, 9.0, print)
+    assert judges[0].forecast([(0.25, 0.9)]) is None  # nothing of this search to beat
+    assert judges[1].forecast([(0.25, 0.9)]).hopeless
+    assert judges[2] is None
