@@ -28,13 +28,11 @@ class Undo:
 
 
 def write(folder: Path, undo: Undo) -> None:
-    """Leave the note in `folder`, whole or not at all."""
+    """Leave the note in `folder`, whole or not at all. It is for the servers of this moment, so it
+    does not wait for the disk; what lasts is written to the registry."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".{NAME}.{os.getpid()}"
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump(asdict(undo), file)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_text(json.dumps(asdict(undo)), encoding="utf-8")
     fresh.replace(folder / NAME)
 
 

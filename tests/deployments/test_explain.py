@@ -184,3 +184,13 @@ def test_a_page_has_columns_that_line_up():
     places = [max(line.find("breached  "), line.find("fine  ")) for line in two]
     assert len(set(places)) == 1
     assert not any(line != line.rstrip() for line in lines)
+
+
+def test_how_far_a_roll_out_has_come_is_told():
+    state = observe(PolicyState(champion_since=START), signals(1), START + DAY, RULES)
+    decision = decide(signals(1), state, START + DAY, RULES)
+    outcome = {"version": "2", "passed": True, "reason": "better", "trials": 4, "seconds": 1.0}
+    going = {"mode": "rolled back", "stage": "rolled back", "why": "error rate 0.2"}
+    lines = text(page(Told(decision, {**outcome, "rollout": going}))).split()
+    assert "roll-out rolled back: error rate 0.2" in " ".join(lines)
+    assert "roll-out" not in text(page(Told(decision, {**outcome, "rollout": None})))

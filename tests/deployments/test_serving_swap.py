@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -12,6 +12,10 @@ import pytest
 from deployments.serving.app import create_app
 from models.bundle import Predictor
 from models.registry import Registry
+from monitoring.rollout import Plan, Stage
+from tasks import places, rolling, standing
+
+pytestmark = pytest.mark.timeout(180)  # MLflow and fits are slow on a busy machine
 
 ROW = {"hour": 7, "wind": 1.5, "carrier": "UA"}
 
@@ -82,6 +86,59 @@ def test_the_champion_changes_hands_under_load(serving, config, serving_release,
     for _, body in load.answers:  # no answer mixes two versions
         late = body["predictions"][0]["probability_late"]
         assert late == pytest.approx(right[body["model_version"]])
+
+
+def test_a_roll_out_judges_what_the_server_has_answered(serving, config, serving_release, registry):
+    """Canary, shadow, counts and latencies, from the server's answers through store and registry
+    to the guards."""
+    stage = Stage("canary", 0.5, minimum=timedelta(0), requests=60)
+    config = config.model_copy(update={"rollout": Plan((stage,))})
+    with serving(create_app(config)) as client:
+        until(client, "1")
+        made = serving_release(config, seed=5, promote=False)
+
+        def ask(key):
+            headers = {"x-request-key": f"caller-{key}"}
+            answer = client.post("/invocations", json={"dataframe_records": [ROW]}, headers=headers)
+            return answer.json()["model_version"]
+
+        def beside():
+            return client.get("/v2/models/tiny").json()["parameters"]["beside"]
+
+        assert {ask(n) for n in range(40)} == {"1"}
+        with places.telemetry(config) as store:
+            wait(lambda: store.counts()["predictions"] >= 40)
+        began = datetime.now(UTC)
+        rolling.enter.fn(config, made, 0, "1", "it is better", began)
+        wait(lambda: beside()["share"] == 0.5)
+        answered = [ask(n) for n in range(200)]
+        assert [ask(n) for n in range(50)] == answered[:50]  # one caller sees one model
+        assert 70 < answered.count(made.version) < 130
+
+        def judged():
+            at = standing.standing(config)
+            found = rolling.evidence.fn(config, at, datetime.now(UTC))
+            return found, {reading.name: reading for reading in found.readings}
+
+        wait(lambda: judged()[1]["disagreement"].rows >= 150)
+        wait(lambda: judged()[1]["error_rate"].rows >= 60)
+        found, readings = judged()
+        assert found.requests >= 60
+        assert readings["error_rate"].value == 0
+        assert readings["latency_p95_ratio"].rows >= 60
+        assert readings["prediction_drift"].value is not None
+        assert readings["metric"].reason == "no label of a row that both answered has come yet"
+        assert not any(reading.worse for reading in found.readings if reading.name != "load")
+        registry.reject(made.version, "the test is over", datetime.now(UTC))
+        wait(lambda: beside()["challenger"] is None)
+        assert {ask(n) for n in range(40)} == {"1"}
+
+
+def wait(check):
+    deadline = time.monotonic() + 50
+    while not check():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 def test_a_damaged_version_never_takes_over(serving, config, serving_release, registry):
