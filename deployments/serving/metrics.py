@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -35,6 +35,8 @@ class Metrics:
     """One set for each application."""
 
     def __init__(self) -> None:
+        # decided anew: in a worker the variable was set after the supervisor's import
+        values.ValueClass = values.get_value_class()
         registry = CollectorRegistry()
         registry.register(Workers())
         self._registry = registry

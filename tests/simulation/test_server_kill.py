@@ -183,7 +183,7 @@ def test_one_of_two_workers_is_killed(config_path):
         wait(lambda: set(ready_workers(process.pid)) - set(workers), process)
         assert wait(lambda: ask(url, "/v2/health/ready"), process)
         text = httpx.get(f"{url}/metrics").text
-        assert 'everfit_predictions_total{version="1"} 20.0' in text
+        assert 'everfit_predictions_total{version="1"} 20.0' in text, text
         assert 'everfit_serving_version{version="1"} 1.0' in text
 
 
@@ -202,6 +202,7 @@ def test_workers_end_in_good_order_when_their_supervisor_is_killed(config_path):
     with TelemetryStore(load(config_path).store_url) as store:
         assert set(ids) <= set(store.rows(None, None)["id"])
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger
         probe.bind(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
