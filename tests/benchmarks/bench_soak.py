@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,10 @@ def run(
         parts.promote(registry, versions[0], None)
         plan = {"port": port, "rows": ROWS, "right": right, "connections": 64, "label_every": 20}
         with inference_server(folder / "flights.yaml", port) as server:
-            _until_ready(port)
+            _until(lambda: _served(port) == versions[0])
+            for before, after in (versions, versions[::-1]):  # both are fetched, as of then
+                parts.promote(registry, after, before)
+                _until(lambda version=after: _served(port) == version)
             full = _asked(folder, "full", plan, seconds=5.0, rate=0.0)
             most = full.right / 5.0
             rate = rate or load * most
@@ -264,13 +268,11 @@ def _resident(pid: int) -> float:
     return 0.0
 
 
-def _until_ready(port: int) -> None:
-    from deployments.processes import answers
-
-    deadline = time.monotonic() + 120
-    while not answers(f"http://127.0.0.1:{port}/v2/health/ready"):
+def _until(condition: Callable[..., bool], patience: float = 180.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError("the server is not ready")
+            raise RuntimeError("the server is not ready in time")
         time.sleep(0.1)
 
 
