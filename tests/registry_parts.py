@@ -76,11 +76,18 @@ def _empty_store() -> Path:
     return place
 
 
-def registry(folder: Path) -> Registry:
-    """A registry of its own in `folder`, its tables already made."""
+def tables(folder: Path) -> Path:
+    """An empty store at folder/mlflow.db, unless there is one."""
     place = folder / "mlflow.db"
     if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_empty_store(), place)
+    return place
+
+
+def registry(folder: Path) -> Registry:
+    """A registry of its own in `folder`, its tables already made."""
+    place = tables(folder)
     return Registry(f"sqlite:///{place}", NAME, folder / "artifacts")
 
 

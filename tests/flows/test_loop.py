@@ -12,6 +12,7 @@ from monitoring.claims import process_owner
 from monitoring.rules import Threshold
 from tasks import claims, places
 from tasks.config import load
+from tests import registry_parts as parts
 
 pytestmark = pytest.mark.prefect
 
@@ -48,7 +49,9 @@ def registry_file(config, release, name):
 
 @pytest.fixture
 def config(tiny_config):
-    return load(tiny_config)
+    config = load(tiny_config)
+    parts.tables(config.folder)
+    return config
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ PLAN = Plan(
 def config(tiny_config):
     """Version 1 is champion, version 2 passed its gate against it."""
     config = load(tiny_config).model_copy(update={"rollout": PLAN})
+    parts.tables(config.folder)
     registered(config, "w1")
     told = {"decision_id": "w1", "who": "tests", "why": "the first", "now": START}
     places.registry(config).promote("1", expected=None, **told)
