@@ -41,10 +41,18 @@ def command(config: Path, why: str | None, runs: Path | None, port: int | None) 
     """Make the previous champion the champion again."""
     import getpass
 
+    from tasks import undo
+
     began = time.monotonic()
-    loaded = load_config(config, runs, serving__port=port)
     why, who, now = why or "asked for by hand", getpass.getuser(), datetime.now(UTC)
-    asked = told(loaded, why, who, now)
+    folder = served_folder(config, runs)
+    asked = told(folder, why, who, now) if folder else None
+    try:
+        loaded = load_config(config, runs, serving__port=port)
+    except BaseException:
+        if folder and asked:
+            undo.clear(folder, asked.decision_id)
+        raise
     if asked is not None and (version := answered(loaded, asked.version)):
         click.echo(f"version {version} answers after {time.monotonic() - began:.1f} s")
     decision = asked.decision_id if asked else f"rollback-{now:%Y%m%dT%H%M%SZ}"
@@ -56,13 +64,26 @@ def command(config: Path, why: str | None, runs: Path | None, port: int | None) 
         run(lambda: rollback(loaded, why, who, now, decision_id=decision))
 
 
-def told(config: Config, why: str, who: str, now: datetime) -> Undo | None:
+def served_folder(config: Path, runs: Path | None) -> Path | None:
+    """Where the server keeps its bundles, read without the check of the whole config, which takes
+    longer than all else; None where that cannot be told."""
+    import yaml
+
+    path = config.expanduser().resolve()
+    try:
+        raw = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe
+        place = runs.resolve() if runs else Path(raw.get("runs") or Path("runs") / raw["name"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return None
+    return (path.parent / place.expanduser()).resolve() / "serving"
+
+
+def told(folder: Path, why: str, who: str, now: datetime) -> Undo | None:
     """Tell the server that the version it serves must not answer; None where none has served."""
     import json
 
     from tasks import undo
 
-    folder = config.folder / "serving"
     try:
         version = json.loads((folder / "last.json").read_text(encoding="utf-8"))["version"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -107,6 +107,13 @@ def test_a_roll_back_that_the_registry_refuses_leaves_no_note(served, monkeypatc
         time.sleep(0.02)
 
 
+def test_the_served_folder_is_that_of_the_config(tiny_config, tmp_path):
+    assert rollback_command.served_folder(tiny_config, None) == load(tiny_config).folder / "serving"
+    given = load(tiny_config, runs=str(tmp_path / "x")).folder / "serving"
+    assert rollback_command.served_folder(tiny_config, tmp_path / "x") == given
+    assert rollback_command.served_folder(tmp_path / "gone.yaml", None) is None
+
+
 def test_rollout_steps_follows_and_tells(tiny_config, monkeypatch):
     steps = [
         Step(Move.WAIT, ("shadow lasts until noon",)),
