@@ -19,6 +19,7 @@ from models.search.base import trial_from_json
 
 if TYPE_CHECKING:
     from models.search import Searcher
+    from models.search.cost import Left
 
 TRIALS, ASKS = "trials.jsonl", "asks.jsonl"
 KILLED = "Killed: the process ended while the trial ran"
@@ -72,8 +73,12 @@ class Journal:
         pending: Sequence[int],
         passed_over: Sequence[Params],
         at: float,
+        left: Left | None = None,
     ) -> None:
-        """A trial starts. passed_over: what was proposed before and would have taken too long."""
+        """A trial starts. passed_over: what was proposed before and would have taken too long.
+
+        left: what the searcher was told might still be spent, where it weighs that.
+        """
         self._event(
             "asked",
             number=number,
@@ -83,6 +88,7 @@ class Journal:
             pending=list(pending),
             passed_over=[dict(other) for other in passed_over],
             at=round(at, 3),
+            **({} if left is None else {"left": [left.seconds, left.trials, left.share]}),
         )
 
     def ended(self, trial: Trial, at: float) -> None:

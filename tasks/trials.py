@@ -22,7 +22,7 @@ import numpy as np
 
 from models.records import Params, Scalar, Trial
 from models.search.base import key
-from models.search.cost import CostModel, full_seconds
+from models.search.cost import CostModel, Left, full_seconds
 from models.search.reward import loss_of
 from tasks.journal import Journal
 
@@ -125,12 +125,12 @@ class Search:
             stopped = self._spent() or self.searcher.done()
             if stopped:
                 return stopped
-            params, passed_over, late = self._propose()
+            left = self._left()
+            params, passed_over, late = self._propose(left)
             if params is None:
                 return late
             number = len(self.trials) + len(self.running)
-            left = self.limits.seconds - self.seconds
-            limit = min(left, self.limits.trial_seconds or math.inf)
+            limit = min(self.limits.seconds - self.seconds, self.limits.trial_seconds or math.inf)
             self.journal.asked(
                 number,
                 params,
@@ -138,6 +138,7 @@ class Search:
                 pending=sorted(self.running),
                 passed_over=passed_over,
                 at=self.seconds,
+                left=left,
             )
             self.running[number] = (params, self.clock(), limit)
             self.start(params, number, limit, finished)
@@ -152,7 +153,15 @@ class Search:
             return f"the {self.limits.seconds:g} s for the search are spent"
         return None
 
-    def _propose(self) -> tuple[Params | None, list[Params], str]:
+    def _left(self) -> Left | None:
+        """What may still be spent, for a searcher that weighs it, rounded as it is journalled."""
+        if not getattr(self.searcher, "budgeted", False):
+            return None
+        seconds = max(self.limits.seconds - self.seconds, 0.0)
+        trials = self.allowed - len(self.trials) - len(self.running)
+        return Left(round(seconds, 3), trials, round(seconds / self.limits.seconds, 6))
+
+    def _propose(self, left: Left | None) -> tuple[Params | None, list[Params], str]:
         """The next configuration, what was passed over for it, and why there is none.
 
         A proposal that takes too long for what is left is passed over, and the searcher asked as
@@ -166,17 +175,19 @@ class Search:
         tried = {key(trial.params) for trial in self.trials}
         late = ""
         for _ in range(_PROPOSALS):
-            params = self.searcher.ask([*pending, *passed_over])
+            ask: Callable[..., Params] = self.searcher.ask
+            weighed = () if left is None else (left,)
+            params = ask([*pending, *passed_over], *weighed)
             if key(params) in {key(other) for other in (*pending, *passed_over)}:
                 break
             if self.running and key(params) in tried:
                 break
             seconds = predicted(params, self.trials, self.searcher.space)
-            left = self.limits.seconds - self.seconds
-            if seconds is None or seconds <= left or not any(map(_complete, self.trials)):
+            over = self.limits.seconds - self.seconds
+            if seconds is None or seconds <= over or not any(map(_complete, self.trials)):
                 return params, passed_over, ""
             late = (
-                f"no time for another trial: {max(left, 0):.1f} of {self.limits.seconds:g} s are "
+                f"no time for another trial: {max(over, 0):.1f} of {self.limits.seconds:g} s are "
                 f"left, and the next is predicted to take {seconds:.1f} s"
             )
             passed_over.append(params)

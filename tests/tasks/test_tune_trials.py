@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ import pytest
 from models.records import Trial
 from models.search import RandomSearch
 from models.search.controller import Controller
+from models.search.cost import Left
 from models.search.objectives import Limit, Objective
 from models.space import Categorical, Float, Space
 from tasks.journal import ASKS, KILLED, TRIALS, Journal, ends, recorded
@@ -214,3 +216,24 @@ def test_the_prediction_is_of_the_family_and_takes_no_single_outlier():
     assert predicted({"family": "quick"}, trials) == 1.0
     assert predicted({"family": "slow"}, trials) == 10.0
     assert predicted({"family": "new"}, trials) is None
+
+
+def test_a_searcher_that_weighs_seconds_is_told_what_is_left_and_the_journal_keeps_it(tmp_path):
+    told = []
+
+    class Thrifty(RandomSearch):
+        budgeted = True
+
+        def ask(self, pending=0, left=None):
+            told.append(left)
+            return super().ask(pending)
+
+    made, _ = search(tmp_path, World(), searcher=Thrifty(SPACE, seed=3), seconds=400.0)
+    asks = [json.loads(line) for line in (tmp_path / ASKS).read_text().splitlines()]
+    kept = [Left(*row["left"]) for row in asks if row["event"] == "asked"]
+    assert len(kept) == len(made.trials) == 12
+    assert set(kept) <= set(told)
+    assert [left.trials for left in kept] == list(range(12, 0, -1))
+    assert kept[0] == Left(400.0, 12, 1.0)
+    assert all(a.seconds >= b.seconds for a, b in itertools.pairwise(kept))
+    assert kept[-1].share == pytest.approx(kept[-1].seconds / 400.0, abs=1e-6)
