@@ -39,7 +39,7 @@ class Faulty:
         elif told == HANG_LOCKED:  # in native code that keeps the interpreter's lock
             ctypes.PyDLL(None).sleep(600)
         elif told == GROW:
-            _grown.append(np.ones(400 << 17))  # 400 MB
+            _grown.append(np.ones(200 << 17))  # 200 MB
         return np.tile([0.25, 0.75], (len(numbers), 1))
 
     def self_check(self):
