@@ -11,13 +11,19 @@ from deployments.commands.base import Command, config_argument, load_config
 
 @click.command(cls=Command, short_help="Have an MLflow server wake the model's server.")
 @config_argument
-@click.option("--mlflow", "server", metavar="URI", required=True, help="The MLflow server.")
+@click.option(
+    "--mlflow",
+    "server",
+    metavar="URI",
+    envvar="MLFLOW_TRACKING_URI",
+    help="The MLflow server; by default that in MLFLOW_TRACKING_URI.",
+)
 @click.option(
     "--url",
     help="Where MLflow finds the model's server, for instance https://models.example/hooks/mlflow; "
     "by default the config's host and port.",
 )
-def command(config: Path, server: str, url: str | None) -> None:
+def command(config: Path, server: str | None, url: str | None) -> None:
     """Register a webhook, or renew it, and try it once.
 
     It is signed with the secret in EVERFIT_WEBHOOK_SECRET, which the model's server needs, too.
@@ -27,6 +33,8 @@ def command(config: Path, server: str, url: str | None) -> None:
     from models.registry_webhooks import subscribe
 
     loaded = load_config(config)
+    if server is None:
+        raise click.ClickException("a webhook is sent by an MLflow server: name it with --mlflow")
     key = secret()
     if key is None:
         raise click.ClickException(
