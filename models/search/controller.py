@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from models.search.base import (
     ordered,
     under_way,
 )
+from models.search.cost import CostModel, Left, weigh
 from models.search.loop import best
 from models.search.memory import Recall, recall, remember
 from models.search.policy_net import Evidence, Layout, Policy, one_thread, reinforce
@@ -131,6 +132,7 @@ def _next(
     seed: int,
     pending: Pending,
     settings: Settings,
+    left: Left | None = None,
 ) -> dict[str, Scalar]:
     if memory:  # with a config's one seed, every retrain still looks where none has looked before
         seed = int(generator(seed, memory.searches, _RETRAIN).integers(2**31))
@@ -138,7 +140,7 @@ def _next(
     under: list[Params] = [] if isinstance(pending, int) else list(pending)
     params: dict[str, Scalar] = {}
     for number in numbers:
-        params = _draw(number, trials, under, policy, memory, seed, taken, settings)
+        params = _draw(number, trials, under, policy, memory, seed, taken, settings, left)
         taken.add(key(params))
         under.append(params)
     return params
@@ -153,6 +155,7 @@ def _draw(
     seed: int,
     taken: set[Key],
     settings: Settings,
+    left: Left | None = None,
 ) -> dict[str, Scalar]:
     space = policy.layout.space
     uniform = Policy.uniform(policy.layout)
@@ -165,9 +168,9 @@ def _draw(
         if trials and settings.predictor:
             predictor = Predictor(policy.layout, trials, memory, under)
             alone = alone or generator(seed, number, _TRUST).random() >= predictor.trust
-        left = [p for p in memory.known if key(p) not in taken]
-        if left and not alone and (number in _KNOWN or not settings.predictor):
-            return left[0]
+        untried = [p for p in memory.known if key(p) not in taken]
+        if untried and not alone and (number in _KNOWN or not settings.predictor):
+            return untried[0]
         cold = cold or number in _PROBES
         if alone:
             memory, policy = None, uniform
@@ -178,7 +181,11 @@ def _draw(
         if predictor is None or memory is None or not predictor.remembers:
             values = memory is None and number % 2 == 1
             predictor = Predictor(policy.layout, trials, memory, under, values=values)
-        points, _ = predictor.ranking(policy, settings.pool, rng)
+        points, promise = predictor.ranking(policy, settings.pool, rng)
+        if left is not None and len(trials) >= settings.start:
+            seconds = CostModel(space, trials).seconds(points)
+            value = weigh(promise, seconds, left.seconds, left.trials, left.share)
+            points = points[np.argsort(-value, kind="stable")]
         for start in range(0, len(points), 32):
             for params in space.decode_many(points[start : start + 32]):
                 if key(params) not in taken:
@@ -259,6 +266,7 @@ class Controller(Searcher):
     """The REINFORCE controller. `ask`, `tell`, `done`; `Controller.warm` starts from a memory."""
 
     kind = "controller"
+    budgeted: ClassVar[bool] = True  # `ask` takes what the search may still spend
 
     def __init__(
         self,
@@ -309,8 +317,11 @@ class Controller(Searcher):
         """What the next search starts from."""
         return remember(self.space, self.history, self.policy, self._memory)
 
-    def ask(self, pending: Pending = 0) -> dict[str, Scalar]:
-        return _next(self.history, self.policy, self._recall, self.seed, pending, self.settings)
+    def ask(self, pending: Pending = 0, left: Left | None = None) -> dict[str, Scalar]:
+        """left: what the search may still spend; where its seconds bind, they are weighed."""
+        return _next(
+            self.history, self.policy, self._recall, self.seed, pending, self.settings, left
+        )
 
     def tell(self, trial: Trial) -> None:
         super().tell(trial)

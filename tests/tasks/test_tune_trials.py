@@ -106,7 +106,7 @@ def test_each_ask_can_be_made_again_from_the_journal(tmp_path):
         for number in row["ended"]:
             again.tell(trials[number])
         pending = [trials[n].params for n in row["pending"]] + row["passed_over"]
-        assert again.ask(pending) == row["params"]
+        assert again.ask(pending, Left(*row["left"])) == row["params"]
         assert row["number"] == len(row["ended"]) + len(row["pending"])
 
 
