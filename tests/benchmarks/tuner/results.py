@@ -84,12 +84,12 @@ def thin(rows: Iterable[Row]) -> list[Row]:
 def known(path: Path) -> list[Row]:
     """All there is: recorded beside the problems, kept with the source, and in `path`.
 
-    A tuner's recorded figures go where it was run here: they are of another release.
+    A tuner's recorded figures of a problem go where it was run here: they are of another release.
     """
     kept = [row for each in sorted(SHIPPED.glob("*.csv")) for row in read(each)]
     own = [*kept, *read(path)]
-    run_here = {(row.mode, row.tuner) for row in own}
-    return [*(row for row in recorded() if (row.mode, row.tuner) not in run_here), *own]
+    here = {(row.mode, row.tuner, row.problem) for row in own}
+    return [*(r for r in recorded() if (r.mode, r.tuner, r.problem) not in here), *own]
 
 
 def missing(

@@ -21,13 +21,15 @@ def label(row: Row) -> str:
 
 
 def curves(rows: Iterable[Row], problems: Iterable[str] | None = None) -> Curves:
-    """Rows by tuner, trial and cell: of each tuner only its latest release, of a run the last."""
+    """Rows by tuner, trial and cell: of each tuner on a problem only its latest release, of a run
+    the last."""
     known = list(rows)
-    latest = {(row.mode, row.tuner): row.version for row in known}
+    latest = {(row.mode, row.tuner, row.problem): row.version for row in known}
     wanted = None if problems is None else set(problems)
     out: Curves = defaultdict(lambda: defaultdict(dict))
     for row in known:
-        if row.version == latest[row.mode, row.tuner] and (not wanted or row.problem in wanted):
+        newest = row.version == latest[row.mode, row.tuner, row.problem]
+        if newest and (not wanted or row.problem in wanted):
             out[label(row)][row.trial][row.problem, row.seed] = row
     return out
 
