@@ -63,12 +63,17 @@ def create_app(config: Config, **options: Any) -> Application:
 def from_environment() -> Rsgi:
     """The application of a worker: the config's path in EVERFIT_CONFIG, overrides as JSON in
     EVERFIT_OVERRIDES (both set by `deployments.serving.run`)."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s%(trace)s")
+    log_to_stderr()
+    overrides = json.loads(os.environ.get("EVERFIT_OVERRIDES", "{}"))
+    return watched(create_app(load(os.environ["EVERFIT_CONFIG"], **overrides)))
+
+
+def log_to_stderr() -> None:
+    """A worker's own lines: what the process above it has set up for logging goes."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s%(trace)s", force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(TraceFilter())
     logging.getLogger("deployments.serving").setLevel(logging.INFO)  # swaps are worth a line
-    overrides = json.loads(os.environ.get("EVERFIT_OVERRIDES", "{}"))
-    return watched(create_app(load(os.environ["EVERFIT_CONFIG"], **overrides)))
 
 
 def watched(app: Application) -> Rsgi:

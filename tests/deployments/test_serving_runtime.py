@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -47,3 +49,13 @@ def test_a_version_without_an_onnx_form_shows_as_native_and_why() -> None:
     text = metrics.text().decode()
     assert 'everfit_serving_runtime{runtime="onnx",version="1"} 0.0' in text
     assert 'everfit_serving_runtime{runtime="native",version="2"} 1.0' in text
+
+
+def test_a_worker_says_which_version_serves_whatever_was_set_up_above_it() -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.ERROR, stream=open('/dev/null', 'w'));"
+        "from deployments.serving.app import log_to_stderr; log_to_stderr();"
+        "logging.getLogger('deployments.serving.follower').info('version 7 serves')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "INFO version 7 serves" in said.stderr
