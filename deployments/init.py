@@ -118,6 +118,7 @@ train:
                             # tpe, gp, cma-es, nsga-ii
   trials: 16                # of the first search
   warm_trials: 6            # of each later one, which starts from what the earlier ones learnt
+  # remember: true          # false: every search is cold, and has `trials`
   seconds: 120              # a search ends after so long at the latest
   # trial_seconds:          # none; a trial is stopped after so long
   parallel: 2               # trials at once

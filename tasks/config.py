@@ -88,6 +88,7 @@ class Train(Section):
     ] = "controller"  # what proposes; the others are baselines, and remember nothing
     trials: int = Field(16, ge=1, le=10_000)
     warm_trials: int = Field(6, ge=1, le=10_000)  # from the second retrain on
+    remember: bool = True  # a search starts from what the earlier ones learnt; false: each is cold
     seconds: float = Field(120.0, gt=0)  # of wall clock, for all trials
     trial_seconds: float | None = Field(None, gt=0)  # for one trial; none: what is left of those
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread

@@ -192,7 +192,7 @@ def _word(config: Config) -> str:
 
 def _memory(config: Config) -> dict[str, Any] | None:
     """What the last retrain's controller had learnt, whether the gate passed its model or not."""
-    if _word(config) != Controller.kind:
+    if _word(config) != Controller.kind or not config.train.remember:
         return None
     registry = places.registry(config)
     for release in sorted(registry.versions(), key=lambda r: -int(r.version)):

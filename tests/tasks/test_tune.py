@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from models.records import Trial
+from models.records import Release, Trial
 from models.search import RandomSearch, trial_to_json
 from models.search.controller import Controller
 from models.space import Float, Space
@@ -175,3 +175,21 @@ def test_a_search_judges_by_the_curves_of_the_last_one(tiny_config, tmp_path, mo
     assert judges[0].forecast([(0.25, 0.9)]) is None  # nothing of this search to beat
     assert judges[1].forecast([(0.25, 0.9)]).hopeless
     assert judges[2] is None
+
+
+def test_a_search_forgets_where_it_is_told_to(tiny_config, tmp_path, monkeypatch):
+    config = load(tiny_config)
+    state = Controller(Space((Float("x", 0.0, 1.0),)), seed=0).state_dict()
+    path = tmp_path / "controller.json"
+    path.write_text(json.dumps(state), encoding="utf-8")
+
+    class Kept:
+        def versions(self):
+            return [Release("tiny", "3", "", "", "")]
+
+        def fetch_file(self, version, name, folder):
+            return path
+
+    monkeypatch.setattr(tune.places, "registry", lambda _: Kept())
+    assert tune.budget(config) == config.train.warm_trials
+    assert tune.budget(narrowed(config, remember=False)) == config.train.trials
