@@ -115,6 +115,36 @@ def answers(url: str, timeout: float = 2.0, *, whatever: bool = False) -> bool:
         return False
 
 
+def guarded(command: Sequence[str]) -> list[str]:
+    """`command` behind the guard: its standard input is to be a pipe that the parent holds."""
+    return [sys.executable, "-I", "-S", "-c", _GUARD, *command]
+
+
+def spawn(
+    name: str,
+    command: Sequence[str],
+    *,
+    url: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+) -> Child:
+    """Start a process whose output goes to `log`, and do not wait for it.
+
+    It ends with this process, whatever ends that one; whoever wants it to end earlier stops it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
+            [sys.executable, "-I", "-S", "-c", _GUARD, *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(env) if env is not None else environment.child(),
+            start_new_session=True,
+        )
+    return Child(name, process, log, url)
+
+
 def start(
     name: str,
     command: Sequence[str],
@@ -130,17 +160,7 @@ def start(
 
     Raises StackFault when it ends before that or takes longer than `timeout` seconds.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-            [sys.executable, "-I", "-S", "-c", _GUARD, *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(env) if env is not None else environment.child(),
-            start_new_session=True,
-        )
-    child = Child(name, process, log, url)
+    child = spawn(name, command, url=url, log=log, env=env)
     try:
         _await(child, url + health, clock() + timeout, clock)
     except BaseException:
@@ -166,7 +186,7 @@ def _await(child: Child, url: str, deadline: float, clock: Callable[[], float]) 
         if not child.alive:
             raise StackFault(
                 f"{child.name} ended with code {child.process.returncode} before it answered at "
-                f"{url}: {_last_words(child.log)}"
+                f"{url}: {last_words(child.log)}"
             )
         if clock() > deadline:
             raise StackFault(
@@ -175,7 +195,8 @@ def _await(child: Child, url: str, deadline: float, clock: Callable[[], float]) 
         time.sleep(0.1)
 
 
-def _last_words(log: Path, lines: int = 5) -> str:
+def last_words(log: Path, lines: int = 5) -> str:
+    """The end of a log, for the message of a fault."""
     text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
     return (
         "\n  ".join([f"the end of its log, {log}:", *text]) if text else f"its log {log} is empty"

@@ -1,7 +1,7 @@
 """The servers around one model: Prefect's, the model's own and MLflow's page, as child processes.
 
 Each is a context manager: it runs inside the block, and all that it writes lies under the model's
-runs folder.
+runs folder. How each is started is in the functions named `..._command`, which start nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,6 +30,31 @@ if TYPE_CHECKING:
     from tasks.config import Config
 
 LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How a server is started, where it answers, and what it answers while it is well."""
+
+    name: str  # as it is called in a message
+    command: tuple[str, ...]
+    url: str
+    health: str  # below `url`
+    log: Path
+    env: Mapping[str, str] = field(default_factory=environment.child, repr=False)  # has passwords
+
+    @contextmanager
+    def running(self) -> Iterator[Child]:
+        """Run it inside the block, healthy from the beginning on."""
+        with running(
+            self.name,
+            self.command,
+            url=self.url,
+            health=self.health,
+            log=self.log,
+            env=self.env,
+        ) as child:
+            yield child
 
 
 @contextmanager
@@ -75,30 +101,43 @@ def recorded_server(home: Path) -> str | None:
 
 @contextmanager
 def _own_prefect(home: Path, port: int | None) -> Iterator[str]:
-    port = _chosen("Prefect's page", port)
-    root = f"http://{LOOPBACK}:{port}"
-    url = f"{root}/api"
-    env = environment.child(
-        PREFECT_HOME=str(home),
-        PREFECT_API_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{home / 'prefect.db'}",
-        PREFECT_UI_API_URL=url,  # otherwise the page asks at port 4200, whatever the port is
-    )
-    env.pop("PREFECT_API_URL", None)  # it is the server
-    command = [*python("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)]
-    with running(
-        "the Prefect server",
-        command,
-        url=root,
-        health="/api/health",
-        log=home / "server.log",
-        env=env,
-    ) as child:
-        record = home / "server.json"
-        record.write_text(json.dumps({"url": url, "pid": child.process.pid}), encoding="utf-8")
+    server = prefect_command(home, _chosen("Prefect's page", port))
+    with server.running() as child:
+        url = f"{server.url}/api"
+        record_server(home, url, child.process.pid)
         try:
             yield url
         finally:
-            record.unlink(missing_ok=True)
+            (home / "server.json").unlink(missing_ok=True)
+
+
+def record_server(home: Path, url: str, pid: int) -> None:
+    """Have the commands on `home` find the server whose API is at `url`."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "server.json").write_text(json.dumps({"url": url, "pid": pid}), encoding="utf-8")
+
+
+def prefect_command(home: Path, port: int, database: str | None = None) -> Server:
+    """A Prefect server on this machine only, whose files lie under `home`.
+
+    `database` is the URL of another database than the SQLite file there.
+    """
+    root = f"http://{LOOPBACK}:{port}"
+    env = environment.child(
+        PREFECT_HOME=str(home),
+        PREFECT_API_DATABASE_CONNECTION_URL=database
+        or f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        PREFECT_UI_API_URL=f"{root}/api",  # otherwise the page asks at port 4200, whatever it is
+    )
+    env.pop("PREFECT_API_URL", None)  # it is the server
+    return Server(
+        "the Prefect server",
+        (*python("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)),
+        root,
+        "/api/ready",  # which asks the database, too
+        home / "server.log",
+        env,
+    )
 
 
 @contextmanager
@@ -143,36 +182,61 @@ def inference_server(
     """The model's server, live but perhaps not ready: without a champion it waits for one."""
     from tasks.config import load
 
-    config = load(config_path, serving__port=port, runs=runs and str(runs))
+    config = load(config_path, serving__host=host, serving__port=port, runs=runs and str(runs))
     if not port_is_free(port, host):
         raise StackFault(f"port {port} on {host} is taken: name another with --port")
+    with inference_command(config_path, config).running() as child:
+        yield child
+
+
+def inference_command(config_path: Path, config: Config) -> Server:
+    """The server of `config`'s model, at the host and port of `config`."""
+    host, port = config.serving.host, config.serving.port
     command = [*python("deployments"), "serve", str(config_path)]
     command += ["--host", host, "--port", str(port), "--runs", str(config.folder)]
-    with running(
+    return Server(
         "the model server",
-        command,
-        url=f"http://{host}:{port}",
-        health="/v2/health/live",
-        log=config.folder / "logs" / "serve.log",
-    ) as child:
-        yield child
+        tuple(command),
+        f"http://{reached(host)}:{port}",
+        "/v2/health/live",
+        config.folder / "logs" / "serve.log",
+    )
+
+
+def reached(host: str) -> str:
+    """The address at which a server that listens at `host` is found on this machine.
+
+    >>> reached("0.0.0.0"), reached("::"), reached("10.0.0.7")
+    ('127.0.0.1', '[::1]', '10.0.0.7')
+    """
+    if host in ("0.0.0.0", ""):  # noqa: S104 - compared with, not listened at
+        return LOOPBACK
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager
 def mlflow_server(config: Config, port: int | None = None) -> Iterator[Child]:
     """MLflow's page on the registry of `config`, on this machine only."""
-    port = _chosen("MLflow's page", port)
-    command = [*python("mlflow"), "server", "--host", LOOPBACK, "--port", str(port)]
-    command += ["--backend-store-uri", config.registry_url, "--workers", "1"]
-    command += ["--default-artifact-root", str(config.artifacts), "--no-serve-artifacts"]
-    with running(
-        "the MLflow server",
-        command,
-        url=f"http://{LOOPBACK}:{port}",
-        health="/health",
-        log=config.folder / "logs" / "mlflow.log",
-    ) as child:
+    with mlflow_command(config, _chosen("MLflow's page", port)).running() as child:
         yield child
+
+
+def mlflow_command(config: Config, port: int, **env: str) -> Server:
+    """MLflow's server on the registry of `config`, which may have a password in it: the address
+    of the registry is passed through the environment, where other users do not see it."""
+    command = [*python("mlflow"), "server", "--host", LOOPBACK, "--port", str(port)]
+    command += ["--workers", "1", "--no-serve-artifacts"]
+    command += ["--default-artifact-root", str(config.artifacts)]
+    return Server(
+        "the MLflow server",
+        tuple(command),
+        f"http://{LOOPBACK}:{port}",
+        "/health",
+        config.folder / "logs" / "mlflow.log",
+        environment.child(MLFLOW_BACKEND_STORE_URI=config.registry_url, **env),
+    )
 
 
 @contextmanager
@@ -183,17 +247,22 @@ def evidently_server(workspace: Path, log: Path, port: int | None = None) -> Ite
     """
     port = _chosen("Evidently's page", port)
     workspace.mkdir(parents=True, exist_ok=True)
+    with evidently_command(workspace, log, port).running() as child:
+        yield child
+
+
+def evidently_command(workspace: Path, log: Path, port: int) -> Server:
+    """Evidently's server on `workspace`."""
     command = [*python("evidently.cli"), "ui", "--workspace", str(workspace)]
     command += ["--host", LOOPBACK, "--port", str(port)]
-    with running(
+    return Server(
         "the Evidently server",
-        command,
-        url=f"http://{LOOPBACK}:{port}",
-        health="/api/version",
-        log=log,
-        env=environment.child(DO_NOT_TRACK="1"),
-    ) as child:
-        yield child
+        tuple(command),
+        f"http://{LOOPBACK}:{port}",
+        "/api/version",
+        log,
+        environment.child(DO_NOT_TRACK="1"),
+    )
 
 
 def python(module: str) -> list[str]:
