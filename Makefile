@@ -1,5 +1,6 @@
 # make demo     set up once, then replay a year of flights through the whole loop
 # make test     set up once, then run the tests
+# make engines  the tests that need PostgreSQL, Redis and other engines; skips those not there
 # make lint     style, types and the layer rule
 # make clean    forget the environment
 #
@@ -15,6 +16,7 @@ PYTHON ?= python3
 TORCH ?= $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(STAMPS))),cpu)
 ARGS ?=
 INSTALLED := $(VENV)/installed-$(TORCH)
+ENGINES := postgres,redis
 
 # Where a CPU wheel of torch lies on disk (PIP_FIND_LINKS is pip's own variable), take that one.
 WHEELS := $(if $(filter cpu,$(TORCH)),$(wildcard $(addsuffix /torch-*.whl,$(PIP_FIND_LINKS))))
@@ -24,13 +26,16 @@ TORCH_FROM := $(if $(WHEELS),--find-links "$(PIP_FIND_LINKS)",--torch-backend $(
 # Compiled once at installation, the packages start in half the time ever after.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint install clean
+.PHONY: demo test engines lint install clean
 
 demo: install
 	@$(BIN)/everfit demo $(ARGS)
 
 test: install
 	@$(BIN)/python -m pytest $(ARGS)
+
+engines: $(VENV)/engines-$(ENGINES)
+	@$(BIN)/python -m pytest tests/engines $(ARGS)
 
 lint: install
 	@$(BIN)/ruff check .
@@ -50,6 +55,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet $(TORCH_FROM) --compile-bytecode \
 	    -c constraints.txt -e '.[flights,dev]'
 	@rm -f $(VENV)/installed-*
+	@touch $@
+
+# The same environment with what the engines' tests need besides.
+$(VENV)/engines-$(ENGINES): $(INSTALLED)
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet $(TORCH_FROM) --compile-bytecode \
+	    -c constraints.txt -e '.[flights,dev,$(ENGINES)]'
+	@rm -f $(VENV)/engines-*
 	@touch $@
 
 clean:

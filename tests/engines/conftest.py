@@ -1,0 +1,69 @@
+"""Real engines for these tests: PostgreSQL and Redis, started in temporary folders.
+
+`make engines` runs what is here; `make test` does not collect it. Where the machine has no such
+server, the tests that need one are skipped, and the reason is printed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments import postgres as servers
+from deployments.postgres import Postgres
+from tests.engines.redis_server import Redis, redis_missing
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.engines)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(240))
+
+
+def _or_skip(*reasons: str) -> None:
+    for reason in reasons:
+        if reason:
+            pytest.skip(reason)
+
+
+def _module(name: str, extra: str) -> str:
+    there = importlib.util.find_spec(name) is not None
+    return "" if there else f"{name} is not installed: pip install 'everfit[{extra}]'"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for the session; a test that stops it starts it again."""
+    _or_skip(servers.missing(), _module("psycopg", "postgres"))
+    with servers.temporary() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Callable[[], str]]:
+    """`database()` makes an empty database and gives its URL; it is dropped after the test."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"test_{uuid.uuid4().hex[:12]}")
+        return postgres.create(made[-1])
+
+    yield make
+    for name in made:
+        postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    """A Redis server for the session."""
+    _or_skip(redis_missing(), _module("prefect_redis", "redis"))
+    with Redis.temporary() as server:
+        yield server
