@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import places
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from tasks.lineage import Lineage
 
 
+log = logging.getLogger(__name__)
+
+
 class Busy(Exception):
     """Another live process retrains this model now."""
 
@@ -31,10 +36,8 @@ class Busy(Exception):
 @task(cache_policy=NO_CACHE)
 def claim(config: Config, window_id: str, now: datetime) -> Claim:
     """Take the window, or learn what became of it. Raises Busy while another process holds it."""
-    from monitoring.claims import process_owner
-
     with places.claims(config) as book:
-        taken = book.claim(window_id, process_owner(), now, model=config.name)
+        taken = book.claim(window_id, owner(), now, model=config.name)
     if taken.status == "busy":
         raise Busy(
             f"one retrain of {config.name} at a time; window {taken.window_id} is being retrained "
@@ -45,36 +48,89 @@ def claim(config: Config, window_id: str, now: datetime) -> Claim:
 
 @task(cache_policy=NO_CACHE)
 def finish(config: Config, outcome: Outcome, now: datetime) -> Outcome:
-    """Record how the retrain ended, and tell the policy, which backs off after refusals."""
-    from monitoring.claims import process_owner
+    """Record how the retrain ended, and tell the policy, which backs off after refusals.
+
+    The policy first, once by the window's id: whoever dies in between comes again and finishes.
+    """
     from monitoring.policy import PolicyState, after_retrain
 
+    key = f"retrain {outcome.window_id}"
     with places.telemetry(config) as store:
-        state = PolicyState.from_dict(store.state(config.name) or {})
-        after = after_retrain(state, outcome.passed, now)
-        store.save_state(config.name, after.to_dict())
+        store.change_state(
+            config.name,
+            lambda found: after_retrain(
+                PolicyState.from_dict(found), outcome.passed, now, key
+            ).to_dict(),
+        )
     with places.claims(config) as book:
-        book.finish(outcome.window_id, asdict(outcome), now, owner=process_owner())
+        book.finish(outcome.window_id, asdict(outcome), now, owner=owner())
     discard(config, outcome.window_id)
     return outcome
 
 
-@contextmanager
-def released_on_fault(config: Config, window_id: str, now: datetime) -> Iterator[None]:
-    """Give the window back after a fault: the next try goes on from the finished trials."""
+def owner() -> str:
+    """Who claims: this process and its flow run, so that two runs in one process are two."""
     from monitoring.claims import process_owner
 
+    return process_owner(runtime.flow_run.id or "")
+
+
+@contextmanager
+def held(config: Config, window_id: str, now: datetime) -> Iterator[Callable[[str], None]]:
+    """Keep a claimed window while the block works, and give it back after a fault: the next try
+    goes on from the finished trials.
+
+    Call what comes back with the name of each step as it begins. It raises StoreFault where another
+    process has taken the window over, as it may do once this one has been silent for a lease; so a
+    machine that was asleep for an hour registers and promotes nothing when it wakes.
+    """
+    me = owner()
+
+    def at(stage: str) -> None:
+        with places.claims(config) as book:
+            book.advance(window_id, stage, now, owner=me)
+
+    with _beating(config, window_id, me):
+        try:
+            yield at
+        except BaseException as fault:  # also a cancelled or interrupted run gives its claim back
+            _gave_back(config, window_id, fault, now, me)
+            raise
+
+
+def _gave_back(
+    config: Config, window_id: str, fault: BaseException, now: datetime, me: str
+) -> None:
+    try:
+        with places.claims(config) as book:
+            book.fail(window_id, f"{type(fault).__name__}: {fault}"[:2_000], now, owner=me)
+    except Exception as second:  # the disk is full, say: `reconcile` finds that nobody holds it
+        log.warning("window %s of %s was not given back: %s", window_id, config.name, second)
+
+
+@contextmanager
+def _beating(config: Config, window_id: str, me: str) -> Iterator[None]:
+    """Tell other machines that this process lives, on a thread of its own."""
+    from monitoring.claims import BEAT_SECONDS
+
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_SECONDS):
+            try:
+                with places.claims(config) as book:
+                    if not book.beat(window_id, me):
+                        return
+            except Exception as fault:  # a store that is down for a moment: a few beats may miss
+                log.warning("no sign of life for window %s: %s", window_id, fault)
+
+    thread = threading.Thread(target=beat, name="claim-beats", daemon=True)
+    thread.start()
     try:
         yield
-    except BaseException as fault:  # also a cancelled or interrupted run gives its claim back
-        with places.claims(config) as book:
-            book.fail(
-                window_id,
-                f"{type(fault).__name__}: {fault}"[:2_000],
-                now,
-                owner=process_owner(),
-            )
-        raise
+    finally:
+        over.set()
+        thread.join()
 
 
 def outcome(
@@ -104,11 +160,10 @@ def here() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def interrupted(config: Config, now: datetime) -> str | None:
-    """The window whose retrain died half-way, if there is one."""
+def interrupted(config: Config, now: datetime) -> Claim | None:
+    """The claim of a retrain that died half-way, if there is one."""
     with places.claims(config) as book:
-        found = book.interrupted(config.name, now=now)
-    return found.window_id if found else None
+        return book.interrupted(config.name, now=now)
 
 
 def free(config: Config, now: datetime) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +16,10 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from models.errors import BundleFault
 from models.records import Candidate, Verdict
-from tasks import artifacts, lineage, places
+from monitoring.records import to_dict
+from tasks import artifacts, events, lineage, places
 from tasks.records import Snapshot, Tuned
 from tasks.rows import TIME
 from tasks.tune import ASKS, PICTURE, TRIALS
@@ -27,11 +31,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROOF_ROWS = 5_000  # kept of the gate's rows
+_TIMES = ("trained_from", "trained_through")
 
 
 @task(cache_policy=NO_CACHE)
 def fit(config: Config, snapshot: Snapshot, tuned: Tuned) -> Candidate:
-    """Fit the best configuration on all training rows; a bundle on disk comes back."""
+    """Fit the best configuration on all training rows; a bundle on disk comes back.
+
+    One that a run that died had fitted of the same rows and parameters is taken as it is.
+    """
     candidate = _fitted(config, snapshot, tuned, pd.read_parquet(snapshot.training), "bundle")
     search = {
         "search_loss": tuned.loss,
@@ -74,6 +82,15 @@ def _fitted(
     """A bundle in the snapshot's folder, and beside it a sample of what it was fitted on."""
     from models.training import fit_bundle
 
+    note = snapshot.folder / f"{name}.json"
+    train = config.train
+    recipe: dict[str, object] = {
+        "params": tuned.params,
+        "rows": [snapshot.digest, train.maximum_rows],
+        "how": [train.trainer, train.seed],
+    }
+    if (known := _known(note, recipe)) is not None:
+        return known
     if config.train.maximum_rows is not None:
         frame = frame.tail(config.train.maximum_rows)
     rows = frame.drop(columns=[TIME])
@@ -89,6 +106,26 @@ def _fitted(
     _timed(config, frame).sample(
         min(config.monitor.reference_rows, len(rows)), random_state=config.train.seed
     ).to_parquet(snapshot.folder / lineage.REFERENCE)
+    fresh = note.with_suffix(".part")  # written last, so what it speaks of is whole
+    fresh.write_text(json.dumps({**recipe, "candidate": to_dict(candidate)}), encoding="utf-8")
+    os.replace(fresh, note)
+    return candidate
+
+
+def _known(note: Path, recipe: Mapping[str, object]) -> Candidate | None:
+    """What an earlier run had fitted by the same recipe, if its bundle is whole still."""
+    from models.bundle import verify
+
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        if any(found[key] != value for key, value in recipe.items()):
+            return None
+        raw = found["candidate"]
+        times = {key: raw[key] and datetime.fromisoformat(raw[key]) for key in _TIMES}
+        candidate = Candidate(**{**raw, **times})
+        verify(Path(candidate.bundle), candidate.digest)
+    except (OSError, ValueError, KeyError, TypeError, BundleFault):
+        return None
     return candidate
 
 
@@ -167,9 +204,12 @@ def _columns(config: Config, frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 @task(cache_policy=NO_CACHE)
-def registered(config: Config, window_id: str) -> Release | None:
-    """The version this window has led to already, if a run that died had come so far."""
-    return places.registry(config).by_window(window_id)
+def registered(config: Config, window_id: str, now: datetime) -> Release | None:
+    """The version this window has led to already, if a run that died had come so far.
+
+    What should have followed at once and did not, its alias among it, is made good.
+    """
+    return places.registry(config).resume(window_id, now)
 
 
 @task(cache_policy=NO_CACHE)
@@ -212,7 +252,7 @@ def register(
         for name, drawn in (("drift_report.html", report), ("drift_picture.png", picture))
         if drawn.exists()
     }
-    return places.registry(config).register(
+    release = places.registry(config).register(
         Path(candidate.bundle),
         candidate,
         verdict,
@@ -220,6 +260,11 @@ def register(
         files=files,
         now=now,
     )
+    if not verdict.passed:
+        told = {"version": release.version, "champion": opponent, "window_id": window_id}
+        why = {"why": verdict.reason[:2_000], "gain": verdict.gain}
+        events.emit(config, "everfit.refused", {**told, **why}, key=window_id)
+    return release
 
 
 def _decision(config: Config, window_id: str) -> dict[str, object] | None:

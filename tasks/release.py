@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import places, undo
+from tasks import events, places, undo
 from tasks.claims import here
 from tasks.server import Served, served
 from tasks.standing import not_against
@@ -58,9 +58,12 @@ def promote(
     config: Config, version: str, expected: str | None, decision_id: str, why: str, now: datetime
 ) -> Release:
     """Compare-and-set: fails when the champion is no longer the one the gate compared with."""
-    return places.registry(config).promote(
+    release = places.registry(config).promote(
         version, expected=expected, decision_id=decision_id, who=here(), why=why, now=now
     )
+    told = {"version": version, "previous": expected, "window_id": decision_id, "why": why[:2_000]}
+    events.emit(config, "everfit.promoted", {**told, "who": here()}, key=f"{decision_id} {version}")
+    return release
 
 
 @task(cache_policy=NO_CACHE)
@@ -90,6 +93,13 @@ def roll_back(
         decision_id=decision_id, who=who, why=why, now=now, expected=expected
     )
     undo.clear(config.folder / "serving", decision_id)
+    told = {
+        "restored": previous.version,
+        "decision_id": decision_id,
+        "why": why[:2_000],
+        "who": who,
+    }
+    events.emit(config, "everfit.rolled_back", told, key=decision_id)
     return previous
 
 
@@ -102,13 +112,18 @@ def undone_by(config: Config, decision_id: str) -> tuple[str, str] | None:
 
 
 @task(cache_policy=NO_CACHE)
-def remember(config: Config, now: datetime) -> None:
-    """Tell the policy that the last promotion was taken back: it backs off as after a refusal."""
+def remember(config: Config, key: str, now: datetime) -> None:
+    """Tell the policy that a promotion was taken back: it backs off as after a refusal.
+
+    Once for each `key`, however often whoever took it back dies and comes again.
+    """
     from monitoring.policy import PolicyState, after_rollback
 
     with places.telemetry(config) as store:
-        state = PolicyState.from_dict(store.state(config.name) or {})
-        store.save_state(config.name, after_rollback(state, now).to_dict())
+        store.change_state(
+            config.name,
+            lambda found: after_rollback(PolicyState.from_dict(found), now, key).to_dict(),
+        )
 
 
 class NotServed(Exception):

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from monitoring import rollout
 from monitoring.guards import Arm, Seen, read, usual_p95
 from monitoring.rollout import Move, Reading, Step
-from tasks import places
+from tasks import events, places
 from tasks.server import served
 from tasks.standing import Standing
 
@@ -123,10 +123,17 @@ def end(config: Config, version: str, step: Step, now: datetime) -> None:
     registry.stage(version, after, expected=before)
 
 
+def ending(version: str) -> str:
+    """What the policy knows the bad end of a version's roll-out by: it is told once."""
+    return f"roll-out of version {version}"
+
+
 @task(cache_policy=NO_CACHE)
 def withdraw(config: Config, version: str, why: str, now: datetime) -> None:
     """Take a shadow or canary out: servers drop it at their next look at the registry."""
     places.registry(config).reject(version, why, now)
+    told = {"version": version, "why": why[:2_000], "at": now.isoformat()}
+    events.emit(config, "everfit.rolled_back", told, key=f"withdrawn {version}")
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=1)
