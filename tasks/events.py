@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import uuid
 from collections.abc import Mapping
@@ -62,14 +63,15 @@ def emit(
 ) -> bool:
     """Say that `name` happened to the model. Returns whether the event was handed to Prefect.
 
-    `payload` is small, of plain JSON values; `model` is added to it. The same `key` makes the same
+    `payload` is small, of plain JSON values, where a number that is none, such as NaN, becomes
+    null; `model` is added to it. The same `key` makes the same
     event: one that is sent twice is acted on once. Without a Prefect server there is nobody to
     tell; one that does not answer costs a warning. Raises ValueError for a name that no automation
     can know, or a payload that is none.
     """
     if name not in NAMES:
         raise ValueError(f"an event is one of {', '.join(NAMES)}, got {name!r}: add it there")
-    body = {"model": config.name, **payload}
+    body = {key: _finite(value) for key, value in {"model": config.name, **payload}.items()}
     size = len(json.dumps(body, allow_nan=False))
     if size > LARGEST:
         raise ValueError(f"a payload is at most {LARGEST} characters of JSON, got {size}: cut it")
@@ -110,6 +112,10 @@ def again(config: Config, window_id: str, attempt: int, why: str) -> bool:
     key = f"{window_id}#{attempt}"
     payload = {"window_id": window_id, "key": key, "why": why[:2_000], "attempt": attempt}
     return emit(config, "everfit.retrain.again", payload, key=key, asks=RETRAIN)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _handed_over(

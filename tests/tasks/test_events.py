@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 from prefect import flow
@@ -38,7 +39,7 @@ async def test_an_event_reaches_the_server_with_its_model_once(tiny_config):
     async def teller():
         for _ in range(2):
             assert events.again(config, "w1", 1, "it broke off")
-        assert events.emit(config, "everfit.promoted", {"version": "2", "gain": 0.25})
+        assert events.emit(config, "everfit.promoted", {"version": "2", "low": math.nan})
 
     await teller()
     from prefect.events.worker import EventsWorker
@@ -53,7 +54,7 @@ async def test_an_event_reaches_the_server_with_its_model_once(tiny_config):
     assert told["everfit.promoted"]["payload"] == {
         "model": "told-once",
         "version": "2",
-        "gain": 0.25,
+        "low": None,
     }
     again = told["everfit.retrain.again"]
     assert again["payload"]["key"] == "w1#1"
