@@ -15,6 +15,8 @@ COMMANDS = (
     "demo",
     "init",
     "check",
+    "up",
+    "down",
     "train",
     "tune",
     "serve",
