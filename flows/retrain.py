@@ -26,21 +26,28 @@ async def retrain(
     taken = claims.claim(config, window_id, now)
     if taken.result is not None:
         return claims.outcome_of(taken.result)
-    with claims.released_on_fault(config, window_id, now):
-        release = prove.registered(config, window_id)
+    with claims.held(config, window_id, now) as at:
+        release = prove.registered(config, window_id, now)
         if release is None:
+            at("snapshot")
             rows = snapshot.snapshot(config, window_id, now)
+            at("trials")
             tuned = await tune.tune(config, rows)
+            at("fit")
             candidate = prove.fit(config, rows, tuned)
+            at("gate")
             verdict, champion = prove.prove(config, rows, candidate)
             if verdict.passed and config.gate.refit:
                 candidate = prove.refit(config, rows, tuned, candidate)
             proof = (verdict, champion)
+            at("register")
             release = prove.register(config, window_id, rows, tuned, candidate, proof, now)
+        at("roll out")
         made = lineage.read(config, release)
         verdict = made.verdict
         if verdict.passed:
             verdict = await rollout(config, release, made, why or verdict.reason, now)
+        at("finish")
         stage = standing.on_the_way(config) if verdict.passed else ""
         done = claims.outcome(made, release.version, verdict, now, stage)
         return claims.finish(config, done, now)

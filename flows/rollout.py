@@ -62,7 +62,8 @@ async def advance(config: Config, now: datetime | None = None) -> Step | None:
 def stepped(config: Config, at: Standing, now: datetime) -> Step:
     """Measure the stage, decide, and act."""
     version, opponent = at.release.version, at.stage.opponent
-    if at.unfinished:  # promoted by a process that died before it had noted so
+    if at.unfinished:  # promoted by a process that died before it had noted all of it
+        release.promote(config, version, opponent, at.release.window_id, at.stage.why, now)
         rolling.bake(config, version, opponent, at.stage.why, now)
     step = rolling.decide(config, at, rolling.evidence(config, at, now), now)
     if step.move is Move.NEXT and step.stage is not None:
@@ -70,7 +71,7 @@ def stepped(config: Config, at: Standing, now: datetime) -> Step:
     elif step.move is Move.PROMOTE:
         if fault := promoted(config, at.release, opponent, step.why, now):
             step = Step(Move.ROLL_BACK, (fault,))
-            release.remember(config, now)
+            release.remember(config, rolling.ending(version), now)
             rolling.end(config, version, step, now)
     elif step.move is Move.ROLL_BACK:
         taken_back(config, at, step, now)
@@ -112,11 +113,11 @@ def taken_back(config: Config, at: Standing, step: Step, now: datetime) -> None:
     if at.stage.mode == "bake":
         decision = f"{at.release.window_id}-baking"
         previous = release.roll_back(config, decision, step.why, claims.here(), now, version)
-        release.remember(config, now)
+        release.remember(config, rolling.ending(version), now)
         release.confirm(release.await_server(config, previous.version), previous)
     else:
         rolling.withdraw(config, version, step.why, now)
-        release.remember(config, now)
+        release.remember(config, rolling.ending(version), now)
     rolling.end(config, version, step, now)
 
 
@@ -138,10 +139,8 @@ async def rollback(
         decision.window_id if decision else f"rollback-{now:%Y%m%dT%H%M%SZ}"
     )
     expected = decision.signals.window.version if decision else None
-    again = release.undone_by(config, decision_id) is not None
     previous = release.roll_back(config, decision_id, why, who or claims.here(), now, expected)
-    if not again:
-        release.remember(config, now)
+    release.remember(config, decision_id, now)
     state = release.await_server(config, previous.version)
     release.confirm(state, previous)
     return previous

@@ -140,6 +140,17 @@ class Registration(ABC):
                 self._undo(run_id, window_id, fault, now)
                 raise
 
+    def resume(self, window_id: str, now: datetime) -> Release | None:
+        """The version that this window caused, complete; None if it has caused none.
+
+        A process that died after it had made the version left its run open and its alias unset.
+        """
+        known = self.by_window(window_id)
+        if known is None:
+            return None
+        with self._locked("register"):
+            return self._finish(known, now)
+
     def _upload(
         self,
         run_id: str,

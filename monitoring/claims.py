@@ -2,6 +2,8 @@
 
 A claim is a row. Whoever writes it first owns the window; the others are told so. Nothing needs
 cleaning up after `kill -9`: the row names its process, and the next claimant sees that it is gone.
+A process of another host cannot be looked at: it beats, and counts as dead once it has been silent
+for the lease, by the database's clock.
 """
 
 from __future__ import annotations
@@ -14,11 +16,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, insert, select, update
+from sqlalchemy import URL, Connection, Engine, delete, insert, literal, select, update
 
 from monitoring.errors import StoreFault
 from monitoring.storage import Database, from_json, from_micros, micros, to_json
-from monitoring.tables import claims
+from monitoring.tables import claim_beats, claims
+
+BEAT_SECONDS = 15.0  # between two signs of life of an owner
+LEASE = timedelta(seconds=120)  # of silence, after which an owner on another host counts as dead
+
+# What this process holds. A claim in its name that is not here was left behind by a fault that
+# could not even be noted, for instance because the disk was full.
+_held: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,13 @@ class Claim:
     result: dict[str, Any] | None = None
     error: str = ""  # of the attempt before, or why it counts as dead
 
+    state: str = ""  # running, done or failed, as it is written
+
+    @property
+    def token(self) -> str:
+        """What the owner has put behind its process: the id of its flow run."""
+        return self.owner.split(":", 3)[3] if self.owner.count(":") > 2 else ""
+
     @property
     def mine(self) -> bool:
         """True when the claimant is to do the work."""
@@ -52,8 +68,9 @@ class Claim:
 class Claims:
     """The claims of a telemetry store; `target` is its URL, or the engine of an open store.
 
-    `foreign_lease` says how long an owner on another host may stay silent (no `advance`) before it
-    counts as dead, since its process cannot be looked at from here. Raises StoreFault.
+    An owner on another host, whose process cannot be looked at from here, counts as dead once it
+    has not beaten for `lease` by the database's clock; one that never beat, after `foreign_lease`
+    without `advance` by the caller's clock. Raises StoreFault.
     """
 
     def __init__(
@@ -61,9 +78,11 @@ class Claims:
         target: str | URL | Engine,
         *,
         foreign_lease: timedelta = timedelta(hours=6),
+        lease: timedelta = LEASE,
     ) -> None:
         self.database = Database(target)
         self.foreign_lease = foreign_lease
+        self.lease = lease
 
     def __enter__(self) -> Claims:
         return self
@@ -82,11 +101,11 @@ class Claims:
         """
         at = micros(now, "the time of a claim")
         with self.database.write() as connection:
-            row = _row(connection, window_id)
+            row = self._row(connection, window_id)
             if row is not None and row.state == "done":
                 return _told("done", row)
             error = row.error if row is not None else ""
-            for holder in _running(connection, row.model if row is not None else model):
+            for holder in self._running(connection, row.model if row is not None else model):
                 mine = holder.window_id == window_id and holder.owner == owner
                 if not mine and self._lives(holder, now):
                     return _told("busy", holder)
@@ -107,11 +126,36 @@ class Claims:
             else:
                 _set(
                     connection,
-                    _row(connection, window_id),
+                    self._row(connection, window_id),
                     **taken,
                     attempts=row.attempts + 1,
                 )
-            return _told("new" if row is None else "resumed", _row(connection, window_id))
+            self._beat(connection, window_id, owner)
+            told = _told("new" if row is None else "resumed", self._row(connection, window_id))
+        _held.add((window_id, owner))
+        return told
+
+    def beat(self, window_id: str, owner: str) -> bool:
+        """The owner still works at it: every BEAT_SECONDS. False when it owns the window no more.
+
+        >>> BEAT_SECONDS * 4 < LEASE.total_seconds()  # a few may be lost
+        True
+        """
+        mine = (
+            claims.c.window_id == window_id,
+            claims.c.owner == owner,
+            claims.c.state == "running",
+        )
+        with self.database.write() as connection:
+            if connection.scalar(select(literal(1)).select_from(claims).where(*mine)) is None:
+                return False
+            self._beat(connection, window_id, owner)
+        return True
+
+    def _beat(self, connection: Connection, window_id: str, owner: str) -> None:
+        connection.execute(delete(claim_beats).where(claim_beats.c.window_id == window_id))
+        row = {"window_id": window_id, "owner": owner, "at": self.database.clock()}
+        connection.execute(insert(claim_beats).values(row))
 
     def advance(
         self, window_id: str, stage: str, now: datetime, *, owner: str | None = None
@@ -137,16 +181,18 @@ class Claims:
         """
         body = to_json(result, f"the result of {window_id}")
         with self.database.read() as connection:
-            row = _row(connection, window_id)
+            row = self._row(connection, window_id)
         if row is not None and row.state == "done" and row.result == body:
             return
         at = micros(now, "the time of a result")
         self._change(
             window_id, owner, state="done", stage="done", result=body, updated=at, error=""
         )
+        _held.discard((window_id, owner or ""))
 
     def fail(self, window_id: str, error: str, now: datetime, *, owner: str | None = None) -> None:
         """The attempt failed; the window may be claimed again."""
+        _held.discard((window_id, owner or ""))  # even if the store cannot be told
         at = micros(now, "the time of a failure")
         self._change(window_id, owner, state="failed", error=error, updated=at)
 
@@ -165,9 +211,18 @@ class Claims:
     def get(self, window_id: str, *, now: datetime | None = None) -> Claim | None:
         """What a new claimant of this window would be told, without claiming; None if 'new'."""
         with self.database.read() as connection:
-            row = _row(connection, window_id)
-        if row is None:
-            return None
+            row = self._row(connection, window_id)
+        return None if row is None else self._seen(row, now)
+
+    def newest(self, model: str, limit: int = 100, *, now: datetime | None = None) -> list[Claim]:
+        """The model's last claims, newest start first, each as a claimant would find it."""
+        statement = self._select().where(claims.c.model == model)
+        statement = statement.order_by(claims.c.started.desc(), claims.c.window_id.desc())
+        with self.database.read() as connection:
+            rows = list(connection.execute(statement.limit(limit)).all())
+        return [self._seen(row, now) for row in rows]
+
+    def _seen(self, row: Any, now: datetime | None) -> Claim:
         if row.state == "done":
             return _told("done", row)
         busy = row.state == "running" and self._lives(row, now)
@@ -175,14 +230,33 @@ class Claims:
 
     def _open(self, model: str, now: datetime | None) -> list[Claim]:
         with self.database.read() as connection:
-            rows = _running(connection, model)
+            rows = self._running(connection, model)
         return [_told("busy" if self._lives(row, now) else "resumed", row) for row in rows]
 
     def _lives(self, row: Any, now: datetime | None) -> bool:
         alive = owner_alive(row.owner)
+        if alive is None and row.beat is not None:
+            return bool(row.clock - row.beat <= self.lease / timedelta(microseconds=1))
         if alive is None:
             return now is None or now - from_micros(row.updated) <= self.foreign_lease
-        return alive
+        return alive and not _left_behind(row)
+
+    def _select(self) -> Any:
+        """Claims, each with the last beat of its owner and the database's clock beside it."""
+        beating = (claim_beats.c.window_id == claims.c.window_id) & (
+            claim_beats.c.owner == claims.c.owner
+        )
+        return select(
+            claims, claim_beats.c.at.label("beat"), self.database.clock().label("clock")
+        ).select_from(claims.outerjoin(claim_beats, beating))
+
+    def _row(self, connection: Connection, window_id: str) -> Any:
+        statement = self._select().where(claims.c.window_id == window_id)
+        return connection.execute(statement).one_or_none()
+
+    def _running(self, connection: Connection, model: str) -> list[Any]:
+        statement = self._select().where(claims.c.model == model, claims.c.state == "running")
+        return list(connection.execute(statement).all())
 
     def _change(self, window_id: str, owner: str | None, **values: Any) -> None:
         statement = update(claims).where(
@@ -193,7 +267,7 @@ class Claims:
         with self.database.write() as connection:
             if connection.execute(statement.values(**values)).rowcount:
                 return
-            row = _row(connection, window_id)
+            row = self._row(connection, window_id)
         found = "no claim" if row is None else f"a claim that is {row.state}, of {row.owner}"
         raise StoreFault(
             f"only the owner of a running claim may change it; window {window_id} has {found}, "
@@ -258,13 +332,9 @@ def process_start(pid: int, proc: Path = Path("/proc")) -> str | None:
     return f"{fields[19]}@{boot}"
 
 
-def _row(connection: Connection, window_id: str) -> Any:
-    return connection.execute(select(claims).where(claims.c.window_id == window_id)).one_or_none()
-
-
-def _running(connection: Connection, model: str) -> list[Any]:
-    statement = select(claims).where(claims.c.model == model, claims.c.state == "running")
-    return list(connection.execute(statement).all())
+def _left_behind(row: Any) -> bool:
+    """Whether the owner is this very process, and holds it no more."""
+    return row.owner.startswith(process_owner()) and (row.window_id, row.owner) not in _held
 
 
 def _set(connection: Connection, seen: Any, **values: Any) -> None:
@@ -298,4 +368,5 @@ def _told(status: Literal["new", "resumed", "done", "busy"], row: Any) -> Claim:
         attempts=row.attempts,
         result=None if row.result is None else dict(from_json(row.result)),
         error=row.error,
+        state=row.state,
     )

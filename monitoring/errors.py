@@ -13,5 +13,9 @@ class StoreFault(MonitoringError):
     """The telemetry store refused or cannot be reached."""
 
 
+class StateMoved(StoreFault):
+    """The policy's state was changed by another process while a decision was made on it."""
+
+
 class RecordFault(StoreFault):
     """A record that the store cannot hold as it is: the sender's fault, not the store's."""

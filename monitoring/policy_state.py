@@ -15,6 +15,7 @@ from monitoring.spans import Span, joined, without
 _LONGEST = timedelta(days=3650)  # a back-off that doubles for ever must stay a date
 _WEEK = timedelta(weeks=1)
 _MOST_FAULTS = 1_000  # stretches that are remembered
+_MOST_TOLD = 20  # outcomes whose keys are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class PolicyState:
     spent: Mapping[str, Any] = field(default_factory=dict)  # of the error budget: its own record
     faults: tuple[Span, ...] = ()  # times that only windows with a data fault hold
     sound_until: datetime | None = None  # end of the newest window without one
+    told: tuple[str, ...] = ()  # keys of the last outcomes that are in here, oldest first
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,6 +60,7 @@ class PolicyState:
             "spent": dict(self.spent),
             "sound_until": self.sound_until and self.sound_until.isoformat(),
             "faults": [[start.isoformat(), end.isoformat()] for start, end in self.faults],
+            "told": list(self.told),
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class PolicyState:
                 (datetime.fromisoformat(start), datetime.fromisoformat(end))
                 for start, end in state.get("faults", ())
             ),
+            told=tuple(state.get("told", ())),
         )
 
 
@@ -126,11 +130,16 @@ def _faults(state: PolicyState, window: Span, fault: bool | None) -> tuple[Span,
     return joined([*state.faults, (start, window[1])])[-_MOST_FAULTS:]
 
 
-def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyState:
+def after_retrain(
+    state: PolicyState, passed: bool, now: datetime, key: str | None = None
+) -> PolicyState:
     """The state once a retrain has ended: a new champion serves (`passed`), or the gate refused.
 
-    The first champion is no retrain: the budget of retrains a week is not spent on it.
+    The first champion is no retrain: the budget of retrains a week is not spent on it. An outcome
+    that was told before, by its `key`, changes nothing: who tells it may die and tell it again.
     """
+    if key is not None and key in state.told:
+        return state
     showing = state.seen[-1].breached if state.seen else {}
     return PolicyState(
         champion_since=now if passed else state.champion_since,
@@ -148,15 +157,19 @@ def after_retrain(state: PolicyState, passed: bool, now: datetime) -> PolicyStat
         spent=state.spent,
         faults=state.faults,
         sound_until=state.sound_until,
+        told=state.told if key is None else (*state.told, key)[-_MOST_TOLD:],
     )
 
 
-def after_rollback(state: PolicyState, now: datetime) -> PolicyState:
+def after_rollback(state: PolicyState, now: datetime, key: str | None = None) -> PolicyState:
     """The state once the champion was taken back: the retrain that made it has not helped.
 
     It counts as a refusal, so that what asked for that retrain asks again only after the back-off.
+    By its `key` it is told once, as in `after_retrain`.
     """
-    undone = after_retrain(state, False, now)
+    if key is not None and key in state.told:
+        return state
+    undone = after_retrain(state, False, now, key)
     return replace(
         undone, champion_since=now, version=None, last_attempt=now, attempts=state.attempts
     )

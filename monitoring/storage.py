@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     Table,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     event,
     insert,
     inspect,
+    literal_column,
     make_url,
     select,
     text,
@@ -135,6 +137,15 @@ class Database:
         """A transaction that only adds rows: on PostgreSQL several of them run side by side."""
         with faults(str(self)), self._writer.begin() as connection:
             yield connection
+
+    def clock(self) -> ColumnElement[int]:
+        """Microseconds since 1970 by the database's own clock, for a statement to write or compare.
+
+        The moment of the statement, not of its transaction.
+        """
+        if self.engine.dialect.name == "postgresql":
+            return literal_column("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        return literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)")
 
     def insert(self, table: Table) -> Any:
         """INSERT that leaves a row in peace whose key is there already."""

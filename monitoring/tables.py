@@ -129,6 +129,16 @@ claims = Table(
     ),
 )
 
+# When the owner of a running claim was last heard of, by the database's own clock: what it is
+# compared with is that clock too, so the clocks of two machines need not agree.
+claim_beats = Table(
+    "claim_beats",
+    metadata,
+    Column("window_id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
 # What the version beside the one that answered says of the same row, in a roll-out.
 shadow_answers = Table(
     "shadow_answers",

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import URL, Engine, delete, exists, func, select
+from sqlalchemy import URL, Connection, Engine, delete, exists, func, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from monitoring import recordings, request_counts
-from monitoring.errors import RecordFault, StoreFault, WindowFault
+from monitoring.errors import RecordFault, StateMoved, StoreFault, WindowFault
 from monitoring.queries import between, by_id, joined, selected
 from monitoring.recording import Recording
 from monitoring.recordings import Kept
@@ -315,8 +315,18 @@ class TelemetryStore:
 
     # -- decisions and policy state -----------------------------------------------------------
 
-    def save_decision(self, decision: Decision) -> bool:
-        """Store a decision; False, and nothing changed, if its window has one already."""
+    def save_decision(
+        self,
+        decision: Decision,
+        state: Mapping[str, Any] | None = None,
+        *,
+        before: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store a decision; False, and nothing changed, if its window has one already.
+
+        With the policy's `state` after it, both are stored or neither, and only if what is stored
+        is still the state `before` it was made: else StateMoved, to decide again on that of now.
+        """
         row = {
             "window_id": decision.window_id,
             "model": decision.signals.window.model,
@@ -329,6 +339,14 @@ class TelemetryStore:
             if connection.scalar(taken):
                 return False
             connection.execute(decisions.insert(), row)
+            if state is not None:
+                model = decision.signals.window.model
+                if _state(connection, model) != before:
+                    raise StateMoved(
+                        f"a decision is made on the newest policy state; that of {model} was "
+                        "changed meanwhile, as by a retrain that ended: decide again"
+                    )
+                _save_state(connection, model, state)
         return True
 
     def decisions(self, limit: int | None = None) -> list[dict[str, Any]]:
@@ -348,17 +366,20 @@ class TelemetryStore:
 
     def state(self, model: str) -> dict[str, Any] | None:
         """What `save_state` stored last; None before."""
-        statement = select(policy_states.c.body).where(policy_states.c.model == model)
         with self.database.read() as connection:
-            body = connection.scalar(statement)
-        return None if body is None else dict(from_json(body))
+            return _state(connection, model)
 
     def save_state(self, model: str, state: Mapping[str, Any]) -> None:
         """Replace the policy's state."""
-        body = to_json(state, f"the policy state of {model}")
         with self.database.write() as connection:
-            connection.execute(delete(policy_states).where(policy_states.c.model == model))
-            connection.execute(policy_states.insert(), {"model": model, "body": body})
+            _save_state(connection, model, state)
+
+    def change_state(
+        self, model: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        """Replace the policy's state by what `change` makes of it; nobody writes in between."""
+        with self.database.write() as connection:
+            _save_state(connection, model, change(_state(connection, model) or {}))
 
     # -- what people ask about it -------------------------------------------------------------
 
@@ -414,6 +435,17 @@ class TelemetryStore:
             "conflicts": count["label_conflicts"],
             "decisions": count["decisions"],
         }
+
+
+def _state(connection: Connection, model: str) -> dict[str, Any] | None:
+    body = connection.scalar(select(policy_states.c.body).where(policy_states.c.model == model))
+    return None if body is None else dict(from_json(body))
+
+
+def _save_state(connection: Connection, model: str, state: Mapping[str, Any]) -> None:
+    body = to_json(state, f"the policy state of {model}")
+    connection.execute(delete(policy_states).where(policy_states.c.model == model))
+    connection.execute(policy_states.insert(), {"model": model, "body": body})
 
 
 def same_value(a: Value, b: Value) -> bool:

@@ -9,6 +9,7 @@ ends and the asks determine every trial.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -133,5 +134,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _rewrite(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    if path.exists():
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if path.exists():  # whole or not at all: a kill in here must lose no finished trial
+        fresh = path.with_suffix(".part")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(fresh, path)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TRIES = 5  # at a decision, while others change the policy's state
+
 
 @task(cache_policy=NO_CACHE)
 def current_window(config: Config, now: datetime) -> Window:
@@ -44,24 +46,34 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
 @task(cache_policy=NO_CACHE)
 def decide(config: Config, signals: Signals, now: datetime) -> Decision:
     """Let the rules speak, and keep what they said. A window that was decided stays decided."""
-    from monitoring import policy
+    from monitoring.errors import StateMoved
 
     made = lineage.read(config, champion_of(config))
+    for _ in range(_TRIES - 1):
+        try:
+            return _decided(config, signals, made, now)
+        except StateMoved as moved:  # a retrain ended just now: what it told the policy counts
+            log.info("%s, window %s: %s", config.name, signals.window.id, moved)
+    return _decided(config, signals, made, now)
+
+
+def _decided(config: Config, signals: Signals, made: lineage.Lineage, now: datetime) -> Decision:
+    from monitoring import policy
+
     with places.telemetry(config) as store:
-        state = policy.PolicyState.from_dict(store.state(config.name) or {})
+        before = store.state(config.name)
+        state = policy.PolicyState.from_dict(before or {})
         if state.champion_since is None:
             state = policy.after_retrain(state, True, made.made)
-        before = state.seen[-1].breached.get("drift") if state.seen else None
+        shown = state.seen[-1].breached.get("drift") if state.seen else None
         state = policy.observe(state, signals, now, config.policy)
         state = replace(state, spent=spent(config, state, signals, now))
         decision = policy.decide(signals, state, now, config.policy)
         sees = state.seen[-1].breached.get("drift")
-        fresh_drift = sees and not before and "drift" not in state.latched
+        fresh_drift = sees and not shown and "drift" not in state.latched
         if decision.action is not Action.KEEP or fresh_drift:
             decision = replace(decision, signals=drawn(config, decision, now))
-        fresh = store.save_decision(decision)
-        if fresh:
-            store.save_state(config.name, state.to_dict())
+        fresh = store.save_decision(decision, state.to_dict(), before=before)
     for sentence in decision.alerts if fresh else ():
         log.warning("%s, window %s: %s", config.name, decision.window_id, sentence)
     artifacts.decision_markdown(config.name, decision)

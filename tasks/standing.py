@@ -48,6 +48,8 @@ def standing(config: Config) -> Standing | None:
 
     registry = places.registry(config)
     champion, challenger = registry.champion(), registry.challenger()
+    if champion and challenger and champion.version == challenger.version:
+        challenger = None  # a promotion whose process died before it took the alias away
     stage = staged(challenger)
     if challenger is not None and stage is not None and stage.mode in ("shadow", "canary"):
         now = champion.version if champion else ""

@@ -123,6 +123,8 @@ def moved(config: Config, decision: str, why: str, who: str, now: datetime) -> R
     from monitoring.policy import PolicyState, after_rollback
 
     with places.telemetry(config) as store:
-        state = PolicyState.from_dict(store.state(config.name) or {})
-        store.save_state(config.name, after_rollback(state, now).to_dict())
+        store.change_state(
+            config.name,
+            lambda found: after_rollback(PolicyState.from_dict(found), now, decision).to_dict(),
+        )
     return release

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from monitoring.claims import Claim, Claims, owner_alive, process_owner, process_start
 from monitoring.errors import StoreFault
+from monitoring.tables import claim_beats
 from monitoring.tables import claims as table
 from monitoring.telemetry import TelemetryStore
 
@@ -44,7 +45,7 @@ def dead() -> str:
 
 def test_a_window_is_claimed_once_and_its_result_is_remembered(book: Claims) -> None:
     first = book.claim("w1", ME, NOW, model="flights")
-    assert first == Claim("new", "w1", "flights", "", ME, NOW, NOW, attempts=1)
+    assert first == Claim("new", "w1", "flights", "", ME, NOW, NOW, attempts=1, state="running")
     assert first.mine
 
     book.advance("w1", "tuned", NOW + HOUR, owner=ME)
@@ -144,16 +145,64 @@ def test_a_killed_process_that_nobody_waited_for_is_dead() -> None:
     child.communicate()
 
 
-def test_an_owner_on_another_host_lives_as_long_as_its_lease(store_url: str) -> None:
-    with Claims(store_url, foreign_lease=6 * HOUR) as book:
+def _silent_for(book: Claims, seconds: float | None) -> None:
+    """Move the last beats into the past, by the database's clock; None: they never were."""
+    with book.database.write() as connection:
+        if seconds is None:
+            connection.execute(delete(claim_beats))
+        else:
+            moment = book.database.clock() - int(seconds * 1e6)
+            connection.execute(update(claim_beats).values(at=moment))
+
+
+def test_an_owner_on_another_host_lives_as_long_as_it_beats(store_url: str) -> None:
+    with Claims(store_url, lease=timedelta(minutes=2)) as book:
         book.claim("w1", FOREIGN, NOW)
         assert owner_alive(FOREIGN) is None
+        year = NOW + 8_760 * HOUR  # a caller's clock that is wrong by a year takes nobody's window
+        assert book.claim("w1", ME, year).status == "busy"
+        _silent_for(book, 119)
+        assert book.claim("w1", ME, year).status == "busy"
+        _silent_for(book, 121)
+        assert book.running(now=NOW) is None
+        assert book.beat("w1", FOREIGN)  # it was only slow
+        assert book.claim("w1", ME, NOW).status == "busy"
+        _silent_for(book, 121)
+        assert book.claim("w1", ME, NOW).status == "resumed"
+        assert not book.beat("w1", FOREIGN)  # too late: it is told so, here and at its next step
+        with pytest.raises(StoreFault, match="only the owner"):
+            book.advance("w1", "register", NOW, owner=FOREIGN)
+
+
+def test_an_owner_that_never_beat_lives_as_long_as_its_lease(store_url: str) -> None:
+    with Claims(store_url, foreign_lease=6 * HOUR) as book:
+        book.claim("w1", FOREIGN, NOW)
+        _silent_for(book, None)  # by an everfit that knew no beats
         assert book.claim("w1", ME, NOW + 6 * HOUR).status == "busy"
         book.advance("w1", "tuned", NOW + 5 * HOUR, owner=FOREIGN)
         assert book.claim("w1", ME, NOW + 11 * HOUR).status == "busy"
         assert book.running(now=NOW + 12 * HOUR) is None
         assert book.running() is not None  # without a clock no lease runs out
         assert book.claim("w1", ME, NOW + 12 * HOUR).status == "resumed"
+
+
+def _refused() -> None:
+    raise StoreFault("there is no room")
+
+
+def test_a_claim_that_this_process_could_not_give_back_is_free(
+    book: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.claim("w1", ME, NOW)
+    assert book.claim("w2", OTHER, NOW).status == "busy"
+    with monkeypatch.context() as patch:
+        patch.setattr(book.database, "write", _refused)  # a full disk: the row says that it runs
+        with pytest.raises(StoreFault, match="no room"):
+            book.fail("w1", "disk full", NOW, owner=ME)
+    found = book.interrupted()
+    assert found is not None
+    assert found.window_id == "w1"
+    assert book.claim("w2", OTHER, NOW).status == "new"
 
 
 def test_finishing_twice_with_one_result_is_finishing_once(book: Claims) -> None:
