@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select
 
+from monitoring import migrations
 from monitoring.storage import Database, micros
 from monitoring.tables import (
     label_conflicts,
@@ -77,6 +78,7 @@ def purge(
         old = request_counts.c.minute < micros(limits.counts, "the limit of counts")
         minutes = connection.execute(delete(request_counts).where(old)).rowcount
     database.tidy()
+    migrations.forget_copies(database.engine, limits.labelled)
     return Purged(gone[0], gone[1], minutes, found.waiting)
 
 

@@ -11,12 +11,9 @@ it (`synchronous=FULL`); of the others (predictions) the last moments may be mis
 from __future__ import annotations
 
 import logging
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,43 +24,22 @@ from sqlalchemy import (
     Engine,
     Table,
     TextClause,
-    create_engine,
-    event,
     insert,
-    inspect,
     literal_column,
-    make_url,
-    select,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from monitoring import migrations
+from monitoring.connecting import alone, connect, faults, prepared, schema_of, shown
 from monitoring.errors import RecordFault, StoreFault
-from monitoring.tables import VERSION, layout, metadata
 
 _log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_WAIT_SECONDS = 15.0  # for another writer, before 'locked' is an answer
-_LOCK = 0x65766572  # PostgreSQL advisory lock: one arbitrary number of ours
 _YEARS = range(1700, 2262)  # what a nanosecond time of pandas can hold
-
-# What the driver says -> what a person does about it; the first match speaks.
-_REMEDIES = (
-    ("full", "free disk space; nothing of this call was written, so it can be sent again"),
-    ("readonly", "give this user write permission on the file and its folder"),
-    ("read-only", "give this user write permission on the file and its folder"),
-    ("unable to open", "check that the folder exists and is writable"),
-    ("malformed", "move the file aside and restore a copy (`sqlite3 FILE .recover` saves rows)"),
-    ("not a database", "move the file aside: it is no SQLite database"),
-    ("i/o error", "check the disk and its free space; nothing of this call was written"),
-    ("locked", "another process holds the store: end it, or use PostgreSQL for many writers"),
-    ("no such", "the store was made by another version of everfit: move it aside"),
-    ("surrogates", "send text that is valid Unicode"),
-    ("connection", "check that the database server runs and that the URL is right"),
-)
+_READ_ONLY = ("readonly", "read-only", "permission denied")
 
 
 class Database:
@@ -75,12 +51,7 @@ class Database:
 
     def __init__(self, target: str | URL | Engine) -> None:
         self._owned = not isinstance(target, Engine)
-        self.engine = target if isinstance(target, Engine) else _engine(target)
-        if self.engine.dialect.name == "sqlite" and not event.contains(
-            self.engine, "begin", _begin
-        ):
-            event.listen(self.engine, "connect", _pragmas)
-            event.listen(self.engine, "begin", _begin)
+        self.engine = prepared(target if isinstance(target, Engine) else connect(target))
         self._writer = self.engine.execution_options(everfit_write=True)
         self._lasting = self.engine.execution_options(everfit_write=True, everfit_lasting=True)
         try:
@@ -90,27 +61,23 @@ class Database:
             raise
 
     def _prepare(self) -> None:
+        """Make the tables of a new store, bring an older one up to date, refuse a newer one."""
         with self.read() as connection:
-            inspector = inspect(connection)
-            ready = inspector.has_table(layout.name)
-            whole = ready and all(inspector.has_table(name) for name in metadata.tables)
+            found = migrations.state(connection)
+        if found.current(str(self)):
+            return
         try:
-            if not whole:
-                with self.write() as connection:  # the lock makes a second process wait, find it
-                    metadata.create_all(connection)
-                    connection.execute(self.insert(layout), {"version": VERSION})
+            with self.write() as connection:
+                if schema := schema_of(self.engine):
+                    migrations.make_schema(connection, schema)
+                found = migrations.state(connection)  # another process may have been faster
+                if not found.current(str(self)):
+                    migrations.upgrade(connection, found)
         except StoreFault as fault:
-            if not ready:
+            if found.new or not any(said in str(fault).lower() for said in _READ_ONLY):
                 raise
             # made before a table was added, and now read-only: all that it holds can be read
-            _log.warning("a table could not be added to an older store: %s", fault)
-        with self.read() as connection:
-            found = connection.scalar(select(layout.c.version))
-        if found != VERSION:
-            raise StoreFault(
-                f"{self} has layout version {found}, this everfit reads {VERSION}: use the everfit "
-                "that made it, or move it aside to begin a new one"
-            )
+            _log.warning("an older store could not be brought up to date: %s", fault)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -128,8 +95,7 @@ class Database:
         with faults(str(self)), (self._lasting if lasting else self._writer).begin() as connection:
             if overwrite and self.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA secure_delete=ON")
-            if self.engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            alone(connection)
             yield connection
 
     @contextmanager
@@ -200,83 +166,10 @@ class Database:
             self.engine.dispose()
 
     def __str__(self) -> str:
-        return f"the store {self.engine.url.render_as_string(hide_password=True)}"
-
-
-def _engine(url: str | URL) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StoreFault(f"a store is a database URL, got {url!r}: sqlite:///FILE") from None
-    kind = parsed.get_backend_name()
-    if kind not in ("sqlite", "postgresql"):
-        raise StoreFault(f"a store is SQLite or PostgreSQL, got {kind}: use one of these")
-    if kind == "postgresql":
-        try:
-            return create_engine(parsed, pool_pre_ping=True)
-        except ModuleNotFoundError as fault:
-            raise StoreFault(
-                f"PostgreSQL needs its driver ({fault}): pip install 'psycopg[binary]'"
-            ) from None
-    path = parsed.database
-    if path in (None, "", ":memory:"):
-        raise StoreFault(f"a store outlives its process, got {url}: name a file, sqlite:///FILE")
-    if not str(path).startswith("file:"):
-        folder = Path(str(path)).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise StoreFault(
-                f"the store's folder {folder} cannot be made ({fault.strerror}): name another "
-                "folder, or make it"
-            ) from None
-    return create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
-
-
-def _pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # BEGIN is ours: the driver's own would begin too late
-    cursor = connection.cursor()
-    deadline = time.monotonic() + _WAIT_SECONDS
-    try:
-        # Two processes may open a new file at once, and this switch does not wait for its lock.
-        while True:
-            try:
-                cursor.execute("PRAGMA journal_mode=WAL").fetchall()
-                break
-            except sqlite3.OperationalError as fault:
-                if "locked" not in str(fault) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA journal_size_limit=67108864")
-    finally:
-        cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    # A writer takes its lock at once: a reader that turns into a writer half-way cannot wait for
-    # another writer and would be answered 'locked' at any load.
-    options = connection.get_execution_options()
-    writes = options.get("everfit_write", False)
-    if writes:
-        level = "FULL" if options.get("everfit_lasting", False) else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-@contextmanager
-def faults(where: str) -> Iterator[None]:
-    """Turn what the database raises into a StoreFault that says what to do."""
-    try:
-        yield
-    except (SQLAlchemyError, UnicodeEncodeError) as fault:
-        original = getattr(fault, "orig", None) or fault
-        said = str(original).strip() or type(original).__name__
-        lower = said.lower()
-        remedy = next((r for mark, r in _REMEDIES if mark in lower), None)
-        raise StoreFault(
-            f"{where} refused: {said}: {remedy or 'see the message of the database'}"
-        ) from fault
+        url = self.engine.url
+        if schema := schema_of(self.engine):
+            url = url.update_query_dict({"schema": schema})
+        return f"the store {shown(url)}"
 
 
 def micros(moment: datetime, what: str = "a time") -> int:

@@ -20,8 +20,9 @@ from sqlalchemy import (
     text,
 )
 
-# Of this layout; a store of another version is refused, never guessed at. A new table that older
-# code may overlook is no new version: it is added to a store when that is opened.
+# What older code must not touch has another version; what it may overlook, a new table or index,
+# has not. Either way a change here comes with a file in monitoring/migrations/versions, which
+# brings stores that are there already up to date when they are opened.
 VERSION = 1
 
 metadata = MetaData()
@@ -159,5 +160,17 @@ rollout_steps = Table(
     Column("number", Integer, primary_key=True),
     Column("time", BigInteger, nullable=False),
     Column("move", String, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+# What people were told of besides decisions: conditions that last, and moves past everfit.
+notices = Table(
+    "notices",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("began", BigInteger, primary_key=True, autoincrement=False),
+    Column("ended", BigInteger),  # null while it lasts
     Column("body", Text, nullable=False),
 )

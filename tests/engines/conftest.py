@@ -15,6 +15,7 @@ import pytest
 
 from deployments import postgres as servers
 from deployments.postgres import Postgres
+from monitoring.telemetry import TelemetryStore
 from tests.engines.redis_server import Redis, redis_missing
 
 HERE = Path(__file__).parent
@@ -59,6 +60,25 @@ def database(postgres: Postgres) -> Iterator[Callable[[], str]]:
     yield make
     for name in made:
         postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def stores(postgres: Postgres) -> str:
+    """A database for many stores, each in a schema of its own."""
+    return postgres.create("stores")
+
+
+@pytest.fixture
+def store_url(stores: str) -> str:
+    """The URL of a store that does not exist yet, in a schema that is not there either."""
+    return f"{stores}?schema=everfit_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[TelemetryStore]:
+    """A new store, open."""
+    with TelemetryStore(store_url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring import migrations
 from monitoring.errors import RecordFault, StoreFault, WindowFault
 from monitoring.records import Prediction, RequestCount
 from monitoring.tables import request_counts
@@ -82,6 +83,7 @@ def older(store_url: str) -> None:
         store.record([Prediction("a", START, "1", {"x": 1.0}, (0.5, 0.5), 1.0)])
         with store.database.write() as connection:
             request_counts.drop(connection)
+            migrations.revisions.drop(connection)
 
 
 def test_an_older_store_gets_the_table_and_keeps_its_rows(store_url: str) -> None:

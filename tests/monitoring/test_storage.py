@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from monitoring import storage
+from monitoring import connecting
 from monitoring.errors import StoreFault
 from monitoring.records import Label, Prediction
 from monitoring.telemetry import TelemetryStore
@@ -182,7 +182,7 @@ def test_a_full_disk_loses_no_answered_row_and_takes_no_half_batch(tmp_path: Pat
 
 def test_a_locked_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.db"
-    monkeypatch.setattr("monitoring.storage._WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("monitoring.connecting.WAIT_SECONDS", 0.1)
     with TelemetryStore(f"sqlite:///{path}") as store:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -240,14 +240,14 @@ def test_the_switch_to_wal_is_tried_again_while_another_process_makes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     patient = _LockedAtFirst(failures=2)
-    storage._pragmas(patient, None)
+    connecting._pragmas(patient, None)
     assert patient.said[:3] == ["PRAGMA journal_mode=WAL"] * 3
     assert patient.said[-1] == "closed"
 
-    monkeypatch.setattr(storage, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(connecting, "WAIT_SECONDS", 0.05)
     hopeless = _LockedAtFirst(failures=1_000_000)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        storage._pragmas(hopeless, None)
+        connecting._pragmas(hopeless, None)
     assert hopeless.said[-1] == "closed"
 
 
@@ -265,5 +265,5 @@ def test_a_store_is_in_wal_mode_and_waits_for_others(tmp_path: Path) -> None:
 
 def test_a_store_without_its_driver_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreFault, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(StoreFault, match=r"pip install 'everfit\[postgres\]'"):
         TelemetryStore("postgresql://localhost/everfit")
