@@ -16,7 +16,7 @@ PYTHON ?= python3
 TORCH ?= $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(STAMPS))),cpu)
 ARGS ?=
 INSTALLED := $(VENV)/installed-$(TORCH)
-ENGINES := postgres,redis
+ENGINES := postgres,redis,ray,dask
 
 # Where a CPU wheel of torch lies on disk (PIP_FIND_LINKS is pip's own variable), take that one.
 WHEELS := $(if $(filter cpu,$(TORCH)),$(wildcard $(addsuffix /torch-*.whl,$(PIP_FIND_LINKS))))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
 from models.schema import closest
+from tasks.cluster.extras import lacking
 from tasks.config import Config, Data, Train, missing_source, read, source_of, told
 from tasks.config_faults import faults
 
@@ -174,6 +175,8 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
         for name in train.families
         if name not in families.NAMES
     ]
+    if fault := lacking(train.runner):
+        found.append(fault)
     known = [name for name in train.families if name in families.NAMES]
     if "custom" in known and train.trainer is None:
         found.append("train.trainer: the family 'custom' is your own: name it as module:attribute")

@@ -122,6 +122,8 @@ train:
   seconds: 120              # a search ends after so long at the latest
   # trial_seconds:          # none; a trial is stopped after so long
   parallel: 2               # trials at once
+  # runner: threads         # where: threads, processes, or ray, dask (needs everfit[ray], [dask])
+  # cluster:                # none: a Ray or Dask on this machine; or that at tcp://head:8786
   # fidelity: off           # off: fit every trial to its end; auto: stop one that can't win
   # trial_rows: 100000      # a trial fits on a sample of at most so many rows
   # validation: 0.2         # share of the newest rows that a trial is scored on
@@ -199,6 +201,11 @@ rollout:                    # how what passes the gate comes to serve; worse: ro
   # level: 0.05             # probability of rolling back one that is within all of them
   # compared_per_second: 200  # rows that a second version answers too, at most
 
+# approval: none            # or required: what passed its gate answers no caller before a person
+                            # has said yes (`everfit approve`, or the tag everfit.approval on
+                            # MLflow's page); a shadow stage runs meanwhile, no canary does
+# approval_within: 7d       # after that nobody can say yes to it any more
+
 serving:
   host: 127.0.0.1
   port: 8080
@@ -222,7 +229,11 @@ telemetry:
   # hash_ids: false         # store ids as a hash, with the key in EVERFIT_ID_KEY
 
 schedule:
-  cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday
+  cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday; UTC
+  # safety: "0 4 * * 0"     # retrains what was asked for and never begun, and a model that no check
+                            # has looked at for a week; or never
+  # report: "0 7 * * 1"     # the week's digest; or never
+  # reconcile: "*/5 * * * *"  # looks for what broke off or was lost; or never
 """)
 
 

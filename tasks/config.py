@@ -92,6 +92,8 @@ class Train(Section):
     seconds: float = Field(120.0, gt=0)  # of wall clock, for all trials
     trial_seconds: float | None = Field(None, gt=0)  # for one trial; none: what is left of those
     parallel: int = Field(2, ge=1, le=256)  # trials at once, each on one thread
+    runner: Literal["threads", "processes", "ray", "dask"] = "threads"  # where trials run
+    cluster: str | None = None  # address of a running Ray or Dask; none: one here, for the search
     fidelity: Literal["auto", "off"] = "off"  # off: each trial is fitted to its end; auto: one that
     # cannot win any more, by its learning curve, is stopped, where one metric alone counts
     trial_rows: int = Field(100_000, ge=100)  # a trial fits on a sample of at most so many rows;
@@ -107,6 +109,25 @@ class Train(Section):
             with _told_as_value_error():
                 _goal("log_loss", **{str(info.field_name): value})
         return value
+
+    @model_validator(mode="after")
+    def _cluster_is_of_the_runner(self) -> Train:
+        if self.cluster is None:
+            return self
+        schemes = {"ray": ("ray", "ray://head:10001"), "dask": ("tcp|tls", "tcp://head:8786")}
+        if self.runner not in schemes:
+            raise ValueError(
+                f"train.cluster is the address of a Ray or Dask, got {self.cluster!r} and runner "
+                f"{self.runner}: set train.runner to ray or dask, or leave cluster out"
+            )
+        scheme, example = schemes[self.runner]
+        host = r"(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+)"
+        if not re.fullmatch(rf"(({scheme})://)?{host}:\d{{1,5}}", self.cluster):
+            raise ValueError(
+                f"train.cluster is the address of a running {self.runner.capitalize()}, got "
+                f"{self.cluster!r}: write it as {example}"
+            )
+        return self
 
     @property
     def goal(self) -> Objective:
@@ -234,13 +255,19 @@ class Telemetry(Section):
 
 
 class Schedule(Section):
-    """When `everfit watch --schedule` checks: minute, hour, day, month, weekday; UTC."""
+    """When what runs by itself is run: minute, hour, day, month, weekday; UTC."""
 
-    cron: str = "0 6 * * *"
+    cron: str = "0 6 * * *"  # checks
+    safety: str = "0 4 * * 0"  # retrains what was asked for and never begun, and a model that no
+    # check has looked at for a week; or never
+    report: str = "0 7 * * 1"  # the week's digest; or never
+    reconcile: str = "*/5 * * * *"  # looks for what broke off or was lost; or never
 
-    @field_validator("cron")
+    @field_validator("cron", "safety", "report", "reconcile")
     @classmethod
-    def _five_fields(cls, value: str) -> str:
+    def _five_fields(cls, value: str, info: ValidationInfo) -> str:
+        if value == "never" and info.field_name != "cron":
+            return value
         if not re.fullmatch(r"\s*([\w*/,#-]+\s+){4}[\w*/,#-]+\s*", value):
             raise ValueError(
                 "a schedule is minute, hour, day, month and weekday: write it as '0 6 * * *'"
@@ -258,10 +285,20 @@ class Config(Section):
     policy: Annotated[Rules, durations(*_LENGTHS)] = Rules()
     gate: Annotated[GateRule, durations("block")] = GateRule()
     rollout: Annotated[Plan, durations("bake"), stage_durations] = Plan()
+    approval: Literal["none", "required"] = "none"  # required: a person says yes to what passed its
+    # gate before it answers any caller; as shadow it may be compared meanwhile
+    approval_within: Duration = timedelta(days=7)  # after that nobody can say yes any more
     serving: Serving = Serving()
     telemetry: Telemetry = Telemetry()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
+
+    @field_validator("approval_within")
+    @classmethod
+    def _some_time(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("a stretch of time is longer than nothing: write it as 7d")
+        return value
 
     @model_validator(mode="after")
     def _gate_can_pass(self) -> Config:

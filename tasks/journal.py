@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,18 @@ class Journal:
         """Trials that a process took with it; they cost a number, and nothing of the budget."""
         return sum(trial.error == KILLED for trial in self.trials)
 
-    def replay(self, searcher: Searcher) -> None:
+    def unended(self) -> list[int]:
+        """Numbers of the trials in the files that were started and have no end."""
+        events = _rows(self.folder / ASKS)
+        ended = {trial.number for trial in recorded(self.folder)}
+        asked = [event["number"] for event in events if event["event"] == "asked"]
+        return [number for number in asked if number not in ended]
+
+    def replay(self, searcher: Searcher, finished: Collection[int] = ()) -> None:
         """Tell the searcher all that an earlier process had finished, and what died with it.
 
         A half-written last line is dropped. A trial that was started and never ended failed: it may
-        be what brought the process down.
+        be what brought the process down. Those in `finished` have ended elsewhere.
         """
         self.trials = recorded(self.folder)
         events = _rows(self.folder / ASKS)
@@ -58,7 +65,7 @@ class Journal:
             searcher.tell(trial)
         ended = {trial.number for trial in self.trials}
         for event in events:
-            if event["event"] == "asked" and event["number"] not in ended:
+            if event["event"] == "asked" and event["number"] not in {*ended, *finished}:
                 lost = Trial(
                     event["number"], event["params"], "failed", None, 0.0, event["seed"], {}, KILLED
                 )

@@ -6,7 +6,7 @@ end is looked at, so the seed and the order of the ends give the trials.
 Time is kept in three ways. A trial that is predicted to end after the deadline is not started. One
 that runs is stopped at its limit (see `models.watchdog`). One that even then does not stop, as in a
 long call into C, is given up: it counts as failed, nobody waits for it, and its thread keeps its
-place until it ends.
+place until it ends. A trial that waits for a node to run on is not timed until it begins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -33,6 +33,21 @@ if TYPE_CHECKING:
 
 # (params, number, limit in seconds, callback for the outcome from any thread)
 Start = Callable[[Params, int, float, Callable[[Trial], None]], None]
+
+
+class Care(Protocol):
+    """Looks after trials that run elsewhere."""
+
+    def began(self, number: int) -> float | None:
+        """When the trial began to run, by the search's clock; None while it waits for a node."""
+
+    def stop(self, number: int) -> None:
+        """Nobody waits for the trial any more."""
+
+    def look(self) -> None:
+        """Called several times a second. Raises what ends the search."""
+
+
 _PROPOSALS = 4  # asked for one that fits into the time left
 _QUANTILE = 0.9  # of a family's seconds: what its next trial is predicted to take
 _FEW = 5  # trials of a family that tell what its parameters cost
@@ -78,6 +93,8 @@ class Search:
     start: Start
     seed: int  # trial `number` is fitted with seed + number
     known: Sequence[dict[str, Scalar]] = ()  # tried before the searcher is asked
+    care: Care | None = None
+    recovered: Sequence[Trial] = ()  # had ended in a search that was killed before it heard of it
     clock: Callable[[], float] = time.monotonic
     tick: float = 0.5  # seconds between two looks at what runs
     running: dict[int, tuple[Params, float, float]] = field(default_factory=dict)  # began, limit
@@ -106,12 +123,17 @@ class Search:
         def finished(trial: Trial) -> None:
             loop.call_soon_threadsafe(outcomes.put_nowait, trial)
 
+        for trial in self.recovered:
+            self.running[trial.number] = (trial.params, self.clock(), 0.0)
+            self._end(trial)
         while True:
             stopped = self._fill(finished)
             if not self.running:
                 return stopped
             if show is not None:
                 await show(self)
+            if self.care is not None:
+                self.care.look()
             try:
                 trial = await asyncio.wait_for(outcomes.get(), self._patience())
             except TimeoutError:
@@ -195,15 +217,23 @@ class Search:
 
     def _patience(self) -> float:
         now = self.clock()
-        overdue = min(
-            began + limit + self.limits.grace for _, began, limit in self.running.values()
-        )
+        overdue = min(map(self._overdue, self.running))
         return min(max(overdue - now, 0.001), self.tick)
+
+    def _overdue(self, number: int) -> float:
+        """When the trial is given up: past its own limit, or past the end of the search."""
+        _, began, limit = self.running[number]
+        end = self._began + self.limits.seconds - self.journal.spent
+        if self.care is None:
+            end = began + limit
+        elif (run := self.care.began(number)) is not None:
+            end = min(run + limit, end)
+        return end + self.limits.grace
 
     def _give_up(self) -> None:
         now = self.clock()
         for number, (params, began, limit) in list(self.running.items()):
-            if now - began > limit + self.limits.grace:
+            if now > self._overdue(number):
                 self.stuck.add(number)
                 error = (
                     f"FitTimeout: a trial may take {limit:.3g} s and could not be stopped: give "
@@ -211,6 +241,8 @@ class Search:
                 )
                 seed = self.seed + number
                 self._tell(Trial(number, params, "failed", None, now - began, seed, error=error))
+                if self.care is not None:
+                    self.care.stop(number)
 
     def _end(self, trial: Trial) -> None:
         if trial.number in self.stuck:  # told already; its thread is free again

@@ -12,8 +12,9 @@ from models.records import Release, Trial
 from models.search import RandomSearch, trial_to_json
 from models.search.controller import Controller
 from models.space import Float, Space
-from tasks import tune
+from tasks import fitting, runners, searchers, tune
 from tasks.config import load
+from tasks.fitting import Job, fit, split
 from tasks.journal import Journal
 from tasks.records import Snapshot
 from tasks.rows import TIME
@@ -38,7 +39,7 @@ def narrowed(config, **changes):
 
 def test_trials_are_scored_on_the_newest_share(tiny_config, tmp_path):
     config = load(tiny_config)
-    earlier, newest = tune._split(config, snapshot(config, tmp_path / "s"))
+    earlier, newest = split(Job.of(config, snapshot(config, tmp_path / "s")))
     assert (len(earlier), len(newest)) == (800, 200)
     assert earlier["hour"].max() < newest["hour"].min()
     assert TIME not in earlier
@@ -47,12 +48,12 @@ def test_trials_are_scored_on_the_newest_share(tiny_config, tmp_path):
 def test_a_large_table_is_sampled_from_all_of_both_parts(tiny_config, tmp_path):
     config = narrowed(load(tiny_config), trial_rows=100)
     rows = snapshot(config, tmp_path / "s")
-    earlier, newest = tune._split(config, rows)
+    earlier, newest = split(Job.of(config, rows))
     assert (len(earlier), len(newest)) == (100, 50)
     assert earlier["hour"].min() < 100
     assert earlier["hour"].max() < 800 <= newest["hour"].min()
     assert newest["hour"].max() - newest["hour"].min() > 150  # not the last few rows only
-    again, _ = tune._split(config, rows)
+    again, _ = split(Job.of(config, rows))
     assert earlier.equals(again)
 
 
@@ -130,11 +131,12 @@ def test_a_fit_out_of_memory_is_a_failed_trial(tiny_config, tmp_path, monkeypatc
     from models import training
 
     frame = pd.read_csv(config.data.source)
-    monkeypatch.setattr(tune, "_split", lambda *_: (frame[:400], frame[400:]))
+    monkeypatch.setattr(fitting, "split", lambda *_: (frame[:400], frame[400:]))
+    job = Job.of(config, rows)
     params = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
-    assert tune.trial.fn(config, rows, params, 0).status == "complete"
+    assert fit(job, params, 0).status == "complete"
     monkeypatch.setattr(training, "_fit", hungry)
-    failed = tune.trial.fn(config, rows, params, 0)
+    failed = fit(job, params, 0)
     assert (failed.status, failed.error) == ("failed", "MemoryError: Unable to allocate 8 PiB")
 
 
@@ -155,23 +157,25 @@ def test_a_search_judges_by_the_curves_of_the_last_one(tiny_config, tmp_path, mo
     curve = ((0.25, 0.011), (0.5, 0.011))
     past = [Trial(i, params, "complete", 0.01, 1.0, 0, curve=curve) for i in range(3)]
     memory = {"trials": [json.loads(json.dumps(trial_to_json(t))) for t in past]}
-    earlier = tune._curves(memory)
+    earlier = searchers.curves(memory)
     assert earlier == past
-    assert tune._curves(None) == tune._curves({"trials": [trial_to_json(trial(0, 0.3))]}) == []
+    assert (
+        searchers.curves(None) == searchers.curves({"trials": [trial_to_json(trial(0, 0.3))]}) == []
+    )
     judges = []
 
     class Sent:
         def add_done_callback(self, _):
             pass
 
-    monkeypatch.setattr(tune.trial, "submit", lambda *given: judges.append(given[-1]) or Sent())
+    monkeypatch.setattr(runners.trial, "submit", lambda *given: judges.append(given[-1]) or Sent())
     journal = Journal(tmp_path)
-    rows = snapshot(config, tmp_path / "s")
-    tune._starter(config, rows, journal, earlier)(params, 0, 9.0, print)
+    job = Job.of(config, snapshot(config, tmp_path / "s"))
+    runners.on_threads(config, job, journal, earlier)(params, 0, 9.0, print)
     journal.trials.append(trial(0, 0.01))
-    tune._starter(config, rows, journal, earlier)(params, 1, 9.0, print)
+    runners.on_threads(config, job, journal, earlier)(params, 1, 9.0, print)
     off = narrowed(config, fidelity="off")
-    tune._starter(off, rows, journal, earlier)(params, 2, 9.0, print)
+    runners.on_threads(off, job, journal, earlier)(params, 2, 9.0, print)
     assert judges[0].forecast([(0.25, 0.9)]) is None  # nothing of this search to beat
     assert judges[1].forecast([(0.25, 0.9)]).hopeless
     assert judges[2] is None
@@ -190,6 +194,6 @@ def test_a_search_forgets_where_it_is_told_to(tiny_config, tmp_path, monkeypatch
         def fetch_file(self, version, name, folder):
             return path
 
-    monkeypatch.setattr(tune.places, "registry", lambda _: Kept())
+    monkeypatch.setattr(searchers.places, "registry", lambda _: Kept())
     assert tune.budget(config) == config.train.warm_trials
     assert tune.budget(narrowed(config, remember=False)) == config.train.trials
