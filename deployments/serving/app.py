@@ -32,12 +32,12 @@ from deployments.serving.hooks import Hooks
 from deployments.serving.http import Application, Reply, Request, Route, json_reply
 from deployments.serving.metrics import CONTENT_TYPE
 from deployments.serving.rows import Rows
-from deployments.serving.rsgi import Rsgi
 from deployments.serving.service import Service
 from deployments.serving.slots import Answer, Slot
 from deployments.serving.standstill import Standstill
 from deployments.serving.supervisor import FOLDER, beat_file
 from deployments.serving.tracing import TraceFilter
+from deployments.serving.worker import Worker
 from tasks.config import Config, load
 
 _INLINE_BYTES = 65_536  # a larger body is worked on in a thread
@@ -60,7 +60,7 @@ def create_app(config: Config, **options: Any) -> Application:
     return app
 
 
-def from_environment() -> Rsgi:
+def from_environment() -> Worker:
     """The application of a worker: the config's path in EVERFIT_CONFIG, overrides as JSON in
     EVERFIT_OVERRIDES (both set by `deployments.serving.run`)."""
     log_to_stderr()
@@ -76,12 +76,12 @@ def log_to_stderr() -> None:
     logging.getLogger("deployments.serving").setLevel(logging.INFO)  # swaps are worth a line
 
 
-def watched(app: Application) -> Rsgi:
+def watched(app: Application) -> Worker:
     """The application as a worker has it: it ends when it stands still."""
     service: Service = app.state.service
     folder = os.environ.get(FOLDER)
     beat = beat_file(folder, os.getpid()) if folder else None
-    return Rsgi(app, Standstill(service.config.serving.hang_seconds, service.large.oldest, beat))
+    return Worker(app, Standstill(service.config.serving.hang_seconds, service.large.oldest, beat))
 
 
 class Endpoints:

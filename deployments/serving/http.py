@@ -1,8 +1,8 @@
 """HTTP without a server: requests, replies, and the application that turns one into the other.
 
 A route is a method, a path and an async handler. Faults, timing and counting are in one place,
-`Application.handle`. The servers are adapters: `rsgi` (granian, in production) and `asgi` (tests,
-and whoever mounts the application in another).
+`Application.handle`. `wire` brings requests from sockets, `asgi` from another server, for whoever
+mounts the application there.
 """
 
 from __future__ import annotations

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import gc
+import functools
 import json
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-
 from deployments import environment
 from deployments.serving import beside
-from deployments.serving.supervisor import FOLDER, Supervisor
-from tasks.config import Config, load
+from deployments.serving.balance import Share
+from deployments.serving.supervisor import FOLDER, Supervisor, listen
+from tasks.config import Config, ConfigFault, load
 
 if TYPE_CHECKING:
-    from deployments.serving.rsgi import Rsgi
+    from deployments.serving.worker import Worker
 
 # One thread a worker: parallelism is over workers, and small batches get slower with more.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_KEEP_ALIVE = 75  # seconds: longer than proxies keep idle connections, which is 60 s
-_DRAIN = 15  # seconds that a worker has for what it is answering and for its telemetry
-_COLLECT = (10_000, 50, 50)  # objects more, young and middle collections, between collections
-_SWITCH = 0.0005  # seconds that requests wait at most while telemetry is written
-_CONNECTIONS = 4096  # of a worker; further ones wait in the backlog
+DRAIN = 15.0  # seconds that a worker has for what it is answering and for its telemetry
 
 
 def serve(
@@ -70,80 +63,67 @@ def serve(
 
 
 def supervise(
-    config: Config, worker: Callable[[], Rsgi], log_level: str = "warning", *, sample: float = 5.0
+    config: Config, worker: Callable[[], Worker], log_level: str = "warning", *, sample: float = 5.0
 ) -> None:
     """Run the config's workers, each with what `worker` gives it, until SIGTERM or Ctrl-C.
 
-    `sample` is the time in seconds between two looks at their memory.
+    `sample` is the time in seconds between two looks at their memory. Raises ConfigFault when the
+    address cannot be listened on.
     """
+    logging.getLogger("deployments.serving").setLevel(log_level.upper())
+    try:
+        listening = listen(config.serving.host, config.serving.port)
+    except OSError as fault:
+        raise ConfigFault(
+            f"serving.host and serving.port are an address that is free, got {config.serving.host}:"
+            f"{config.serving.port} ({fault.strerror or fault}): end what listens there, or name "
+            "another port"
+        ) from None
     folder = tempfile.mkdtemp(prefix="everfit-workers-")  # what workers tell; of this run only
     places = {FOLDER: folder}
-    if config.serving.workers > 1:  # where workers add up their metrics
+    workers = config.serving.workers
+    share = Path(folder, "share") if workers > 1 else None
+    if share is not None:
+        Share.prepare(share, workers)
+        # where workers add up their metrics
         places["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(folder, "metrics")
         os.mkdir(places["PROMETHEUS_MULTIPROC_DIR"])
     os.environ.update(places)
     try:
-        _server(config, Path(folder), log_level, sample).serve(
-            target_loader=worker, wrap_loader=False
-        )
+        Supervisor(
+            listening,
+            functools.partial(_work, worker, share, workers),
+            workers=workers,
+            folder=Path(folder),
+            hang_seconds=config.serving.hang_seconds,
+            drain=DRAIN,
+            memory_mb=config.serving.memory_mb,
+            sample=sample,
+            share=share,
+        ).serve()
     finally:
         for name in places:
             os.environ.pop(name, None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _server(config: Config, folder: Path, log_level: str, sample: float) -> Supervisor:
-    memory = config.serving.memory_mb
-    return Supervisor(
-        "everfit",
-        folder=folder,
-        hang_seconds=config.serving.hang_seconds,
-        workers_max_rss=None if memory is None else int(memory),
-        rss_sample_interval=sample,
-        address=config.serving.host,
-        port=config.serving.port,
-        interface=Interfaces.RSGI,
-        workers=config.serving.workers,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=_KEEP_ALIVE * 1000),
-        websockets=False,
-        backlog=1024,
-        backpressure=_CONNECTIONS,
-        workers_kill_timeout=_DRAIN,
-        log_level=LogLevels(log_level),
-        log_dictconfig=_TO_STDERR,
-    )
+def _work(
+    worker: Callable[[], Worker],
+    share: Path | None,
+    workers: int,
+    number: int,
+    listening: socket.socket,
+) -> None:
+    """What a worker's process does."""
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    worker().run(listening, Share(share, number, workers))
 
 
-_TO_STDERR = {  # granian's own goes to standard output
-    "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": "generic",
-            "stream": "ext://sys.stderr",
-        }
-    },
-    "loggers": {"_granian": {"handlers": ["console"], "propagate": False}},
-}
-
-
-def _worker() -> Rsgi:
-    """What granian loads in each worker."""
-    # A forked worker has its parent's handler, which would swallow a signal until granian has set
-    # its own: whoever is told to end while it starts has answered nothing, and may end at once.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _worker() -> Worker:
+    """The application, as `serve` has left it in the environment."""
     from deployments.serving.app import from_environment
 
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    application = from_environment()
-    # What is loaded by now stays, and requests leave few cycles: looking through all of it again
-    # and again would take a tenth of the time, and stop everything for 70 ms now and then. Models
-    # are loaded later, so that those that were replaced are found.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
-    sys.setswitchinterval(_SWITCH)
-    return application
+    return from_environment()
 
 
 def _end_with_parent() -> None:

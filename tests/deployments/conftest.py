@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,12 +16,10 @@ import httpx
 import numpy as np
 import pytest
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server.embed import Server
 
 from deployments.serving.http import Application
-from deployments.serving.rsgi import Rsgi
+from deployments.serving.supervisor import listen
+from deployments.serving.wire import Wire
 from models.encoding import Encoder
 from models.records import Release
 from models.schema import Column, Schema
@@ -181,40 +179,34 @@ def serving_release(make_frame: Callable[..., Any]) -> Callable[..., Release]:
 
 @contextmanager
 def _running(app: Application, *, ready: bool = True) -> Iterator[httpx.Client]:
-    """granian in a thread of this process, so that a test can reach into the application."""
-    with socket.socket() as held:  # listens to nothing, but keeps the port from everybody else
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-        server = Server(
-            Rsgi(app).__rsgi__,
-            port=port,
-            interface=Interfaces.RSGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            log_level=LogLevels.error,
-        )
+    """A worker's part in a thread of this process, so that tests can reach into the application."""
+    listening = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    told = asyncio.Event()
 
-        async def run() -> None:
-            await app.startup()
-            try:
-                await server.serve()
-            finally:
-                await app.shutdown()
-
-        loop = uvloop.new_event_loop()
-        thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
-        thread.start()
+    async def run() -> None:
+        await app.startup()
+        wire = Wire(app)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-                while (found := _status(client)) != 200 and (ready or found is None):
-                    assert thread.is_alive(), "the server did not start"
-                    thread.join(0.01)
-                yield client
+            wire.start(listening)
+            await told.wait()
+            await wire.stop(5)
         finally:
-            loop.call_soon_threadsafe(server.stop)
-            thread.join(20)
-            loop.close()
+            await app.shutdown()
+
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+    thread.start()
+    try:
+        with httpx.Client(base_url=url, timeout=20) as client:
+            while (found := _status(client)) != 200 and (ready or found is None):
+                assert thread.is_alive(), "the server did not start"
+                thread.join(0.01)
+            yield client
+    finally:
+        loop.call_soon_threadsafe(told.set)
+        thread.join(20)
+        loop.close()
 
 
 def _status(client: httpx.Client) -> int | None:
