@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -30,6 +32,12 @@ _PORT = click.IntRange(1, 65535)
     help="Where it keeps Prefect's database, ports and logs. Default: runs/NAME of one model, "
     "runs/_up of several.",
 )
+@click.option(
+    "--postgres",
+    metavar="URL",
+    help="Keep telemetry, registry and Prefect's runs in this PostgreSQL server; the password in "
+    "PGPASSWORD.",
+)
 @click.option("--silent", is_flag=True, hidden=True)  # what --detach starts
 def command(
     configs: tuple[Path, ...],
@@ -40,6 +48,7 @@ def command(
     mlflow_port: int | None,
     evidently_port: int | None,
     home: Path | None,
+    postgres: str | None,
     silent: bool,
 ) -> None:
     """Run the models of CONFIG... : Prefect, MLflow, a server for each model, and what checks,
@@ -51,13 +60,29 @@ def command(
     from deployments.up.place import place_of
     from deployments.up.plan import Model, Wishes
 
+    if postgres is not None:
+        _on_postgres(postgres, lambda line: None if silent else click.echo(line, err=True))
     models = [Model(path.resolve(), load_config(path)) for path in configs]
     place = place_of([m.config for m in models], home)
-    wishes = Wishes(prefect_port, mlflow_port, evidently_port, evidently, train)
+    wishes = Wishes(prefect_port, mlflow_port, evidently_port, evidently, train, postgres)
     if detach:
         detached.start(place, models, wishes, click.echo)
         return
     _run(place, models, wishes, silent=silent)
+
+
+def _on_postgres(url: str, tell: Callable[[str], None]) -> None:
+    """Have everything that is started from here on, and this process, use that server."""
+    from deployments.up.databases import create, databases, exports
+
+    wanted = databases(url)
+    for name in create(url, wanted):
+        tell(f"made the database {name}")
+    os.environ.update(wanted.variables)
+    os.environ.update(wanted.servers)
+    tell("everfit in another terminal needs PGPASSWORD as it is here, and")
+    for line in exports(wanted.variables):
+        tell(f"  {line}")
 
 
 def _run(place, models, wishes, *, silent: bool) -> None:  # type: ignore[no-untyped-def]

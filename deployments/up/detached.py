@@ -51,9 +51,9 @@ def arguments(place: Place, models: Sequence[Model], wishes: Wishes) -> list[str
     flags = ["up", *(str(m.path) for m in models), "--silent"]
     if place.prefect.parent == place.folder:  # else it is the one model's own
         flags += ["--home", str(place.folder)]
-    for name in ("prefect_port", "mlflow_port", "evidently_port"):
-        if (port := getattr(wishes, name)) is not None:
-            flags += [f"--{name.replace('_', '-')}", str(port)]
+    for name in ("prefect_port", "mlflow_port", "evidently_port", "postgres"):
+        if (value := getattr(wishes, name)) is not None:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
     return flags + [f"--{name}" for name in ("evidently", "train") if getattr(wishes, name)]
 
 

@@ -77,6 +77,7 @@ class Part:
         self.began: float | None = None  # monotonic, of the first start
         self.took: float | None = None  # seconds until it was well for the first time
         self.stopped_in: float | None = None
+        self.words = ""  # the end of the log of one that could not start
         self._probe = probe
         self._hang = hang
         self._grace = grace
@@ -212,7 +213,11 @@ class Part:
         assert self._child is not None
         code = self._child.process.returncode
         how = f"ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
-        return how if well else f"{how}: {last_words(self._child.log)}"
+        if well:
+            return how
+        words = last_words(self._child.log)
+        self.words = f"{how}: {words}"
+        return f"{how}: {words.splitlines()[-1].strip()}"
 
     def _set(self, state: str, detail: str = "", **changes: Any) -> None:
         before = self.state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from tasks.config import Config
 
 _SERVED = ("http://", "https://")
-_DRAIN = 25.0  # seconds: the model server lets its workers finish for 15
+_DRAIN = (
+    25.0  # seconds: the model server lets its workers finish for 15, the runner its runs for 20
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Wishes:
     evidently_port: int | None = None
     evidently: bool = False
     train: bool = False
+    postgres: str | None = None  # without a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ def _mlflow(
         page = f"{url}/#/models/{model.name}"
         return _external("mlflow", "the MLflow server", url, "/health", told, page)
     owner = next(key for key in (label("mlflow", model, models), "mlflow") if key in chosen)
-    server = stack.mlflow_command(model.config, chosen[owner])
+    server = stack.mlflow_command(model.config, chosen[owner], **_may_call())
     sharing = [m for m in models if m.config.registry_url == url]
     return Part(
         owner,
@@ -206,6 +211,22 @@ def _mlflow(
         page=f"{server.url}/#/models" + (f"/{model.name}" if len(sharing) == 1 else ""),
         told=told,
     )
+
+
+def _may_call() -> dict[str, str]:
+    """What MLflow needs to send webhooks to this machine, and to read their secrets after a
+    restart: a key that follows from our secret. Nothing where there is none. Raises ConfigFault."""
+    from deployments.serving.hooks import secret
+
+    key = secret()
+    if key is None:
+        return {}
+    limits = {"ALLOWED_SCHEMES": "http,https", "ALLOW_PRIVATE_IPS": "true"}
+    found = {f"MLFLOW_WEBHOOK_{name}": value for name, value in limits.items()}
+    found |= {f"_{name}": value for name, value in found.items()}  # as other versions spell them
+    derived = hashlib.sha256(f"everfit mlflow webhooks {key}".encode()).digest()
+    found["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = base64.urlsafe_b64encode(derived).decode()
+    return {name: value for name, value in found.items() if name not in os.environ}
 
 
 def _server(model: Model, models: Sequence[Model], told: Callable[[Part], None]) -> Part:
@@ -258,7 +279,7 @@ def _runner(place: Place, models: Sequence[Model], api: str, told: Callable[[Par
         health.of_beat(beat),
         asks=str(beat),
         page=str(server.log),
-        grace=20.0,
+        grace=_DRAIN,
         before=lambda: beat.unlink(missing_ok=True),
         told=told,
     )

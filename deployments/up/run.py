@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from deployments import stack
 from deployments.processes import StackFault
 from deployments.up.events import Events
+from deployments.up.jobs import Jobs, trainings, webhooks
 from deployments.up.overview import Observer
 from deployments.up.part import Part
 from deployments.up.place import Place, held
 from deployments.up.plan import Model, Plan, Wishes, check, check_ports, plan
-from deployments.up.training import Training
 
 _TICK = 0.25
 _WRITE = 2.0  # seconds between two records, when nothing has happened
@@ -92,11 +92,9 @@ class Up:
                 ending.callback(self._observer.stop)
                 self._observer.start()
         lacking = [m for m in self.models if not _served(m)]
-        if lacking and self.wishes.train:
-            training = Training(lacking, chosen.api, self.place, self.events.tell)
-            ending.callback(training.stop)
-            assert self._observer is not None
-            training.start(self._observer.training)
+        jobs = list(webhooks(chosen))
+        if self.wishes.train:
+            jobs += trainings(lacking)
         else:
             for model in lacking:
                 self.events.tell(
@@ -104,13 +102,18 @@ class Up:
                     f"no champion yet, so its server answers nobody: run `everfit train "
                     f"{model.path}` in another terminal, or start with --train",
                 )
+        assert self._observer is not None
+        work = Jobs(jobs, chosen, self.events.tell, self._observer.training)
+        ending.callback(work.stop)
+        work.start()
 
     def _until_well(self, parts: Sequence[Part]) -> None:
         while not self._over.wait(_TICK):
             self._tick()
             failed = [p for p in parts if p.state.state == "failed"]
             if failed:
-                raise StackFault(f"{failed[0].server.name} did not start: {failed[0].state.detail}")
+                why = failed[0].words or failed[0].state.detail
+                raise StackFault(f"{failed[0].server.name} did not start: {why}")
             if all(p.took is not None for p in parts):
                 return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from deployments import stack
 from deployments.processes import StackFault, free_port
-from deployments.up import asking, health, part, place, run, stopping
+from deployments.up import asking, health, jobs, part, place, run, stopping
 from deployments.up.events import Events
 from deployments.up.part import Part
 from deployments.up.plan import Model, Plan, Wishes, check, check_ports, plan
@@ -177,6 +178,8 @@ class Quiet:
 
     def stop(self) -> None: ...
 
+    def training(self, name, since) -> None: ...
+
 
 def test_parts_start_by_stage_stop_in_order_and_are_found_meanwhile(
     tmp_path, tiny_config, monkeypatch
@@ -263,6 +266,16 @@ def test_the_plan_keeps_its_ports_and_hides_passwords(tiny_config, monkeypatch):
     assert moved.api == f"http://127.0.0.1:{other}/api"
     assert [p.key for p in moved.stages[1]] == ["server", "runner", "evidently"]
     assert laid().api == moved.api, "and so it is kept"
+    assert "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY" not in moved.parts[0].server.env
+    monkeypatch.setenv("EVERFIT_WEBHOOK_SECRET", "s" * 32)
+    hooked = laid()
+    keys = [p.parts[0].server.env["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] for p in (hooked, laid())]
+    assert len(base64.urlsafe_b64decode(keys[0])) == 32
+    assert keys[0] == keys[1], "what was stored with it is read with it after a restart"
+    (job,) = jobs.webhooks(hooked)
+    assert job.arguments[0] == "webhook"
+    assert f"http://127.0.0.1:{model.config.serving.port}/hooks/mlflow" in job.arguments
+    assert "s" * 32 not in " ".join(job.arguments)
     commands = " ".join(" ".join(p.server.command) for p in moved.parts)
     assert model.config.registry_url not in commands, "it may have a password in it"
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{other}/api")
