@@ -56,9 +56,7 @@ def reference_of(config: Config, champion: Release) -> pd.DataFrame:
 
 def _table(config: Config, champion: Release, name: str) -> pd.DataFrame | None:
     """A table that was registered with the version; None where it was not."""
-    path = places.registry(config).fetch_file(
-        champion.version, name, places.champion_folder(config)
-    )
+    path = places.version_file(config, champion, name)
     return None if path is None else pd.read_parquet(path)
 
 

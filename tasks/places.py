@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from models.records import Release
     from models.registry import Registry
     from models.schema import Schema
     from monitoring.claims import Claims
@@ -39,11 +42,43 @@ def claims(config: Config) -> Iterator[Claims]:
         book.close()
 
 
+_OPEN = 8  # registries that a process keeps open: each look would open it anew, for 50 ms of CPU
+
+
 def registry(config: Config) -> Registry:
-    from models.registry import Registry
+    from models.registry_files import sqlite_file
 
     config.folder.mkdir(parents=True, exist_ok=True)
-    return Registry(config.registry_url, config.name, config.artifacts)
+    file = sqlite_file(config.registry_url)
+    try:
+        which = file.stat().st_ino if file else 0
+    except OSError:  # not there yet
+        which = 0
+    return _registry(config.registry_url, config.name, config.artifacts, which)
+
+
+@lru_cache(_OPEN)
+def _registry(url: str, name: str, artifacts: Path, which: int) -> Registry:  # noqa: ARG001
+    """`which` tells a file from one that has taken its place."""
+    from models.registry import Registry
+
+    return Registry(url, name, artifacts)
+
+
+os.register_at_fork(after_in_child=_registry.cache_clear)  # connections are never shared
+
+
+def version_file(config: Config, release: Release, name: str) -> Path | None:
+    """A file that was registered with a version, fetched once; None if it has none.
+
+    What was registered does not change, and the run's id keeps a version of that number in another
+    registry apart.
+    """
+    folder = champion_folder(config) / release.run_id
+    kept = folder / f"v{release.version}" / name
+    if kept.is_file() and kept.stat().st_size > 0:  # a file is empty after a power cut at its worst
+        return kept
+    return registry(config).fetch_file(release.version, name, folder)
 
 
 def schema(config: Config) -> Schema:

@@ -100,6 +100,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def load() -> None:
+    """Import what the first report imports: for a process that others are forked from."""
+    _evidently()
+
+
 @cache
 def _evidently() -> SimpleNamespace:
     """What is used of Evidently, with our test of categories known to it; takes seconds, once."""
