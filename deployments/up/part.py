@@ -16,6 +16,7 @@ from deployments.up.health import Health, Probe
 STEADY = 60.0  # seconds that a process lives when its end is not the fault of its beginning
 LONGEST_WAIT = 30.0  # seconds before it is started again
 START = 300.0  # seconds that a start may take; a busy machine takes a minute
+EXTERNAL = 30.0  # seconds that a server of somebody else has to answer for the first time
 MISSES = 3  # answers in a row that fail before a part counts as standing still
 
 _TICK = 0.1
@@ -142,8 +143,8 @@ class Part:
             try:
                 self._begin()
                 reason = self._watch()
-            except OSError as fault:  # no process, no log: a full disk, too many files
-                reason = str(fault)
+            except Exception as fault:  # no process, no log: a full disk, too many files
+                reason = f"{type(fault).__name__}: {fault}"
             if self._over.is_set() or reason is None:
                 return
             if self._child is not None:
@@ -193,8 +194,9 @@ class Part:
                 self._healthy(found, now)
                 continue
             if not well:
-                if asked - began > START and not self.external:
-                    return f"not well {START:.0f} s after its start ({found.detail})"
+                allowed = EXTERNAL if self.external else START
+                if asked - began > allowed:
+                    return f"not well after {allowed:.0f} s ({found.detail})"
                 continue
             missed += 1
             first_miss = now if missed == 1 else first_miss

@@ -68,7 +68,7 @@ class Plan:
     @property
     def stopping(self) -> list[list[Part]]:
         """The order of the end: what starts work, then the pages, and what answers callers last."""
-        kinds = [("runner", "evidently"), ("mlflow", "prefect"), ("server",)]
+        kinds = [("runner", "evidently", "mlflow"), ("prefect",), ("server",)]
         return [[p for p in self.parts if p.key.split()[0] in kind] for kind in kinds]
 
 
@@ -118,11 +118,12 @@ def plan(
             f"PREFECT_API_URL names {named}, which does not answer: start that server, or unset "
             "the variable to have one started here"
         )
-    if not named and (url := stack.recorded_server(place.prefect)):
-        raise StackFault(
-            f"another everfit command runs a Prefect server on {place.prefect}, at {url}: let it "
-            "end, or stop it, then start this again"
-        )
+    for home in () if named else sorted(homes(place, models)):
+        if url := stack.recorded_server(home):
+            raise StackFault(
+                f"another everfit command runs a Prefect server on {home}, at {url}: let it end, "
+                "or stop it, then start this again"
+            )
     chosen, notes = _ports(place, models, wishes, needed=not named)
     if named:
         api = named.rstrip("/")
@@ -149,6 +150,11 @@ def plan(
     if wishes.evidently:
         works += [_evidently(model, models, chosen, told) for model in models]
     return Plan(place, tuple(models), api, (shown, tuple(works)), mlflow, not named, tuple(notes))
+
+
+def homes(place: Place, models: Sequence[Model]) -> set[Path]:
+    """Where commands look for the Prefect server of these models."""
+    return {place.prefect, *(environment.prefect_home(m.config.folder) for m in models)}
 
 
 def label(kind: str, model: Model, models: Sequence[Model]) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from deployments.up.jobs import Jobs, trainings, webhooks
 from deployments.up.overview import Observer
 from deployments.up.part import Part
 from deployments.up.place import Place, held
-from deployments.up.plan import Model, Plan, Wishes, check, check_ports, plan
+from deployments.up.plan import Model, Plan, Wishes, check, check_ports, homes, plan
 
 _TICK = 0.25
 _WRITE = 2.0  # seconds between two records, when nothing has happened
@@ -64,13 +64,15 @@ class Up:
         self._screen = screen
         check(self.models)
         with held(self.place, [m.config for m in self.models]), ExitStack() as ending:
+            self._tick(write=True)  # from here on `down` knows whom to stop
             check_ports(self.models)
             began = time.monotonic()
-            self._plan = plan(self.place, self.models, self.wishes, self._changed)
-            for note in self._plan.notes:
-                self.events.tell("ports", note)
-            ending.callback(self._end, self._plan)
-            self._start(self._plan, ending)
+            with _alone(homes(self.place, self.models)) as released:
+                self._plan = plan(self.place, self.models, self.wishes, self._changed)
+                for note in self._plan.notes:
+                    self.events.tell("ports", note)
+                ending.callback(self._end, self._plan)
+                self._start(self._plan, ending, released)
             if self._over.is_set():
                 return
             self.phase = "running"
@@ -79,7 +81,7 @@ class Up:
             while not self._over.wait(_TICK):
                 self._tick()
 
-    def _start(self, chosen: Plan, ending: ExitStack) -> None:
+    def _start(self, chosen: Plan, ending: ExitStack, released: Callable[[], None]) -> None:
         ending.enter_context(_announced(chosen))
         for number, parts in enumerate(chosen.stages):
             for part in parts:
@@ -88,6 +90,7 @@ class Up:
             if self._over.is_set():
                 return
             if number == 0:
+                released()
                 self._observer = Observer(self.models, chosen.api, self.events.tell)
                 ending.callback(self._observer.stop)
                 self._observer.start()
@@ -199,31 +202,42 @@ def _served(model: Model) -> bool:
 
 
 @contextmanager
+def _alone(places: Iterable[Path]) -> Iterator[Callable[[], None]]:
+    """No other command starts a Prefect server there meanwhile, until the yielded function is
+    called; those that want to then find ours. Raises StackFault when one is just starting its own.
+    """
+    with ExitStack() as stack:
+        for home in sorted(places):
+            home.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((home / "start.lock").open("a", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StackFault(
+                    f"another everfit command starts a Prefect server in {home} just now: let it "
+                    "end, then start this again"
+                ) from None
+        yield stack.close
+
+
+@contextmanager
 def _announced(chosen: Plan) -> Iterator[None]:
     """Have the other commands on these models find our Prefect server while it runs."""
     if not chosen.ours:
         yield
         return
-    homes = _homes(chosen)
+    places = homes(chosen.place, chosen.models)
     try:
-        for home in homes:
+        for home in places:
             stack.record_server(home, chosen.api, os.getpid())
         yield
     finally:
-        for home in homes:
+        for home in places:
             (home / "server.json").unlink(missing_ok=True)
 
 
-def _homes(chosen: Plan) -> set[Path]:
-    from deployments import environment
-
-    return {chosen.place.prefect} | {
-        environment.prefect_home(m.config.folder) for m in chosen.models
-    }
-
-
 def _used(chosen: Plan) -> bool:
-    for home in _homes(chosen):
+    for home in homes(chosen.place, chosen.models):
         try:
             with (home / "users.lock").open("a", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class Lines:
         self._write = write
 
     def look(self, event: Event) -> None:
-        self._write(str(event))
+        with suppress(OSError):  # whoever read them has gone; what runs, runs on
+            self._write(str(event))
 
     def show(self, state: dict[str, Any]) -> None:
         """Nothing: the events have said it."""
