@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Any
 from models.errors import ModelError
 from models.schema import closest
 from tasks.cluster.extras import lacking
-from tasks.config import Config, Data, Train, missing_source, read, source_of, told
+from tasks.config import (
+    Config,
+    Data,
+    Train,
+    beside,
+    missing_source,
+    read,
+    resolved,
+    source_of,
+    told,
+)
 from tasks.config_faults import faults
+from tasks.engines import data_url, is_url
+from tasks.engines import faults as environment_faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
 # What a retrain keeps for the fit at least, beside the rows that the gate holds back.
 TRAINING_ROWS = 50
 HOLDOUT_SHARE = 0.2
+LOOKED_AT = 100_000  # rows of a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +63,19 @@ def check(path: Path) -> Report:
     if data is None:
         found += _source_fault(raw.get("data"), path)
     else:
-        found += _data_faults(data, path, config.gate if config else None, summary)
+        found += _data_faults(data, path, raw, config.gate if config else None, summary)
     if train is not None:
         found += _train_faults(train, path, summary)
     if config is not None:
+        found += wrong if (wrong := environment_faults()) else _engines(config, path, summary)
         summary += _rest(config)
     return Report(path, tuple(found), () if found else tuple(summary))
+
+
+def _engines(config: Config, path: Path, summary: list[str]) -> list[str]:
+    from deployments.check_engines import engine_faults
+
+    return engine_faults(resolved(config, path), summary)
 
 
 def _section(model: type[BaseModel], raw: Any) -> Any:
@@ -65,27 +85,28 @@ def _section(model: type[BaseModel], raw: Any) -> Any:
 def _source_fault(raw: Any, path: Path) -> list[str]:
     """Whether the file is missing, when that is all that a faulty section lets us look at."""
     source = raw.get("source") if isinstance(raw, dict) else None
-    if not isinstance(source, str) or source_of(source, path).is_file():
+    if not isinstance(source, str) or is_url(source) or source_of(source, path).is_file():
         return []
     return [missing_source(source, path)]
 
 
-def _data_faults(data: Data, path: Path, gate: GateRule | None, summary: list[str]) -> list[str]:
-    from models.data import read_table
-
-    source = source_of(data.source, path)
-    if not source.is_file():
+def _data_faults(
+    data: Data, path: Path, raw: Any, gate: GateRule | None, summary: list[str]
+) -> list[str]:
+    if isinstance(data.source, Path) and not source_of(data.source, path).is_file():
         return [missing_source(data.source, path)]
     try:
-        frame = read_table(source)
+        frame = _table(data, path, str(raw.get("name")))
     except ModelError as fault:
-        return [f"data.source: {fault}"]
+        said = str(fault)
+        return [said if said.startswith("data.") else f"data.source: {said}"]
+    part = data.query is not None and len(frame) == LOOKED_AT
     places = {"data.target": data.target}
     if data.time is not None:
         places["data.time"] = data.time
     places |= {f"data.columns.{name}": name for name in data.columns}
     found = [
-        f"{place}: {source.name} has no column {name!r}: {closest(name, frame.columns)}"
+        f"{place}: {data.called} has no column {name!r}: {closest(name, frame.columns)}"
         for place, name in places.items()
         if name not in frame.columns
     ]
@@ -94,11 +115,27 @@ def _data_faults(data: Data, path: Path, gate: GateRule | None, summary: list[st
         found += _time_faults(frame, str(data.time))
     if data.target in frame.columns:
         labelled = frame[frame[data.target].notna()]
-        found += _class_faults(data, labelled[data.target])
+        found += _class_faults(data, labelled[data.target], part)
         if gate is not None:
             found += _row_faults(len(labelled), gate)
-        summary += _described(data, source, frame, labelled[data.target])
+        summary += _described(data, frame, labelled[data.target], part)
     return found
+
+
+def _table(data: Data, path: Path, name: str) -> pd.DataFrame:
+    """The rows of the file, or the first that the query gives."""
+    if isinstance(data.source, Path):
+        from models.data import read_table
+
+        return read_table(source_of(data.source, path))
+    from models.errors import DataFault
+    from models.sql import SqlSource
+
+    source = SqlSource(beside(data_url(name, data.source), path), str(data.query), data.time)
+    frame = source.read(most=LOOKED_AT)
+    if not len(frame):
+        raise DataFault(f"data.query: it gives no rows at {data.called}: correct it")
+    return frame
 
 
 def _column_faults(data: Data, frame: pd.DataFrame) -> list[str]:
@@ -128,7 +165,7 @@ def _time_faults(frame: pd.DataFrame, column: str) -> list[str]:
     return []
 
 
-def _class_faults(data: Data, labels: pd.Series) -> list[str]:
+def _class_faults(data: Data, labels: pd.Series, part: bool) -> list[str]:
     from models.schema import class_key
 
     listed = {class_key(label): label for label in data.classes}
@@ -144,7 +181,8 @@ def _class_faults(data: Data, labels: pd.Series) -> list[str]:
             f"data.classes: {data.target!r} also holds {', '.join(foreign[:5])}"
             f"{' and more' if len(foreign) > 5 else ''}: add each class, or drop these rows"
         )
-    if absent := [label for key, label in listed.items() if key not in there]:
+    absent = [label for key, label in listed.items() if key not in there]
+    if absent and not part:  # a rare one may be among the rows that were not looked at
         near = closest(str(absent[0]), [str(value) for value in there.values()])
         found.append(f"data.classes: no row of {data.target!r} is {absent}: {near}")
     return found
@@ -207,12 +245,12 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
     return found
 
 
-def _described(data: Data, source: Path, frame: pd.DataFrame, labels: pd.Series) -> list[str]:
+def _described(data: Data, frame: pd.DataFrame, labels: pd.Series, part: bool) -> list[str]:
     kinds = list(data.columns.values())
     shares = labels.value_counts(normalize=True)
     said = ", ".join(f"{label} {share:.0%}" for label, share in shares.head(6).items())
     return [
-        f"data: {source.name}, {len(frame):,} rows, {len(labels):,} labelled",
+        f"data: {data.called}, {'the first ' * part}{len(frame):,} rows, {len(labels):,} labelled",
         f"learns {data.target} ({said}) from {_count(kinds, 'number', 'numbers')} and "
         f"{_count(kinds, 'category', 'categories')}"
         + (f", in order of {data.time}" * bool(data.time)),

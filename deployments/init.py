@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from deployments.check import HOLDOUT_SHARE, TRAINING_ROWS
+from deployments.check import HOLDOUT_SHARE, LOOKED_AT, TRAINING_ROWS
 from models.errors import DataFault
-from tasks.config import Config, ConfigFault, Monitor
+from tasks import engines
+from tasks.config import Config, ConfigFault, Monitor, beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,15 +24,17 @@ _BOOSTED = 400  # fewer rows than this are fitted by the linear model and the fo
 
 def write_config(
     name: str,
-    data: Path,
+    data: Path | str,
     target: str,
     time: str | None = None,
     *,
+    query: str | None = None,
     output: Path | None = None,
     force: bool = False,
 ) -> tuple[Path, list[str]]:
     """Infer the columns of `data` and write NAME.yaml. Returns its path and notes on the columns.
 
+    With a `query`, `data` is a database's URL without a password; its first rows are looked at.
     Raises ConfigFault for a name that no config may have or a file that is there already (unless
     `force`), DataFault for a table that cannot be learnt from.
     """
@@ -47,7 +50,12 @@ def write_config(
         )
     if path.exists() and not force:
         raise ConfigFault(f"{path} is there already: name another with --output, or use --force")
-    frame = read_table(data)
+    if query is None:
+        source = os.path.relpath(Path(data).expanduser().resolve(), path.parent)
+        frame = read_table(Path(data))
+    else:
+        source = str(data)
+        frame = _asked(name, source, query, time, path)
     schema, notes = infer(frame, target, time)
     if time is not None:
         times(frame, time)
@@ -59,11 +67,22 @@ def write_config(
             f"{rows} labelled rows are too few to train on and to prove a model: bring "
             f"{TRAINING_ROWS + TRAINING_ROWS // 4} or more"
         )
-    source = os.path.relpath(data.expanduser().resolve(), path.parent)
-    text = render(name, source, schema, classes_of(schema, labels), rows, notes)
+    text = render(name, source, schema, classes_of(schema, labels), rows, notes, query)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path, notes
+
+
+def _asked(name: str, url: str, query: str, time: str | None, path: Path) -> pd.DataFrame:
+    """The first rows of a query. Raises ConfigFault for a URL that no config may hold."""
+    from models.sql import SqlSource
+
+    try:
+        engines.checked(url, "source", "--sql")
+    except ValueError as fault:
+        raise ConfigFault(str(fault)) from None
+    at = beside(engines.data_url(name, url), path)
+    return SqlSource(at, query, time).read(most=LOOKED_AT)
 
 
 def classes_of(schema: Schema, labels: pd.Series) -> list[Any]:
@@ -78,7 +97,13 @@ def classes_of(schema: Schema, labels: pd.Series) -> list[Any]:
 
 
 def render(
-    name: str, source: str, schema: Schema, classes: list[Any], rows: int, notes: list[str]
+    name: str,
+    source: str,
+    schema: Schema,
+    classes: list[Any],
+    rows: int,
+    notes: list[str],
+    query: str | None = None,
 ) -> str:
     """The text of the config."""
     held = int(rows * HOLDOUT_SHARE)
@@ -89,6 +114,11 @@ def render(
     columns = "\n".join(f"    {_yaml(c.name)}: {c.kind}" for c in schema.columns)
     left_out = "".join(f"\n    # {' '.join(note.split())}" for note in notes)
     time = f"time: {_yaml(schema.time)}" if schema.time is not None else "# time: COLUMN"
+    asked = (
+        "# query:                # of a database: one SELECT; with :since only new rows are read"
+    )
+    if query is not None:
+        asked = f"query: {_yaml(query.strip())}"
     new_labels = min(500, max(20, rows // 10))
     return _aligned(f"""\
 # {name}: one model under everfit's care. Paths are relative to this file; a key that is left out
@@ -97,7 +127,8 @@ name: {name}
 # runs: runs/{name}        # everything the loop writes
 
 data:
-  source: {_yaml(source)}     # .csv, .csv.gz or .parquet
+  source: {_yaml(source)}     # .csv, .csv.gz, .parquet, or a database: postgresql://user@host/db
+  {asked}
   target: {_yaml(schema.target)}
   {time}  # when a row's prediction is asked for; without it rows are in no order
   classes: {_yaml(classes)}     # the positive class comes last
@@ -227,6 +258,13 @@ telemetry:
   # keep:                   # none; 400d: each check purges older predictions and their labels
   never_store: []           # inputs that are never recorded, such as personal data
   # hash_ids: false         # store ids as a hash, with the key in EVERFIT_ID_KEY
+
+engines:                    # databases in the place of files under runs; a URL holds no password:
+                            # that is in PGPASSWORD or ~/.pgpass, or the whole URL is in
+                            # EVERFIT_TELEMETRY_URL, EVERFIT_REGISTRY_URL, EVERFIT_DATA_URL
+  # telemetry:              # none; postgresql://user@host/database, a schema for each model
+  # registry:               # none; the same for MLflow's tables, or an MLflow server, http://...
+  # artifacts:              # none; folder of registered files, which all machines must see
 
 schedule:
   cron: "0 6 * * *"         # of the checks: minute, hour, day, month, weekday; UTC

@@ -16,17 +16,21 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from models import sql
 from models.gate import GateRule
 from monitoring.rollout import Plan
 from monitoring.rules import Rules, Threshold
 from monitoring.slices import SliceThreshold
 from monitoring.wording import short
+from tasks import engines
 from tasks.config_faults import duplicates_refused, faults
 from tasks.durations import Duration, durations, stage_durations
 
@@ -59,15 +63,51 @@ class Section(BaseModel):
         }
 
 
+def _file_or_url(value: Any) -> Path | str:
+    if not isinstance(value, str | Path):
+        raise PydanticCustomError("path_type", "it must be a path or a database's URL")
+    return str(value) if engines.is_url(value) else Path(value)
+
+
+_FILE_OR_URL = PlainValidator(_file_or_url, json_schema_input_type=str)
+
+
 class Data(Section):
     """Where labelled rows come from and what their columns are."""
 
-    source: Path  # CSV (.csv, .csv.gz) or Parquet
+    source: Annotated[Path | str, _FILE_OR_URL]  # CSV (.csv, .csv.gz), Parquet, or a
+    # database's URL without its password, such as postgresql://user@host/database
+    query: str | None = None  # of that database: one SELECT; :since and :until are bound
     target: str
     time: str | None = None  # when the row's prediction is asked for
     columns: dict[str, Literal["number", "category"]] = Field(min_length=1)
     classes: list[str | int | bool | float] = Field(min_length=2)  # the positive class comes last
     label_delay: Duration = timedelta(0)  # how long after `time` most labels have come
+
+    @model_validator(mode="after")
+    def _query_and_database(self) -> Data:
+        if (self.query is None) is engines.is_url(self.source):
+            raise ValueError(
+                "data.query and a database in data.source come together, got "
+                f"{'no' if self.query is None else 'a'} query and "
+                f"{engines.hidden(str(self.source))!r}: write both, or name a file"
+            )
+        if self.query is None:
+            return self
+        engines.checked(str(self.source), "source", "data.source")
+        with _told_as_value_error():
+            used = sql.parameters(sql.check(self.query))
+        if used and self.time is None:
+            raise ValueError(
+                f"data.query asks for rows of a time (:{min(used)}), got no data.time: name the "
+                "time's column, or take it out of the query"
+            )
+        return self
+
+    @property
+    def called(self) -> str:
+        """The source for a person: a file's name, or the database."""
+        return self.source.name if isinstance(self.source, Path) else sql.shown(self.source)
 
 
 class Train(Section):
@@ -254,6 +294,19 @@ class Telemetry(Section):
         return value
 
 
+class Engines(Section):
+    """Databases in the place of files under `runs`; passwords come from the environment alone."""
+
+    telemetry: str | None = None  # postgresql://user@host/database: a schema there for each model
+    registry: str | None = None  # the same for MLflow's, or a running MLflow server, http://...
+    artifacts: Path | None = None  # files of registered versions; all machines must see this folder
+
+    @field_validator("telemetry", "registry")
+    @classmethod
+    def _no_secret(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else engines.checked(value, str(info.field_name))
+
+
 class Schedule(Section):
     """When what runs by itself is run: minute, hour, day, month, weekday; UTC."""
 
@@ -290,6 +343,7 @@ class Config(Section):
     approval_within: Duration = timedelta(days=7)  # after that nobody can say yes any more
     serving: Serving = Serving()
     telemetry: Telemetry = Telemetry()
+    engines: Engines = Engines()
     schedule: Schedule = Schedule()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
 
@@ -387,17 +441,29 @@ class Config(Section):
 
     @property
     def store_url(self) -> str:
-        """The telemetry store."""
-        return f"sqlite:///{self.folder / 'telemetry.db'}"
+        """The telemetry store; it may hold a password, so it is for no log and no record."""
+        file = f"sqlite:///{self.folder / 'telemetry.db'}"
+        return engines.telemetry_url(self.name, self.engines.telemetry) or file
 
     @property
     def registry_url(self) -> str:
-        """MLflow's tracking and registry store."""
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
+        """MLflow's tracking and registry store, likewise."""
+        file = f"sqlite:///{self.folder / 'mlflow.db'}"
+        return engines.registry_url(self.name, self.engines.registry) or file
 
     @property
     def artifacts(self) -> Path:
-        return self.folder / "artifacts"
+        given = engines.artifacts(self.name)
+        return (
+            Path(given).absolute()
+            if given
+            else self.engines.artifacts or (self.folder / "artifacts")
+        )
+
+    @property
+    def data_url(self) -> str:
+        """Where data.query is asked, likewise."""
+        return engines.data_url(self.name, str(self.data.source))
 
     @property
     def server_url(self) -> str:
@@ -416,11 +482,13 @@ def load(path: str | Path, **overrides: Any) -> Config:
         config = Config.model_validate(raw)
     except ValidationError:
         raise ConfigFault(told(path, faults(raw, Config))) from None
-    if not source_of(config.data.source, path).is_file():
+    if wrong := engines.faults():
+        raise ConfigFault(told(path, wrong))
+    if isinstance(config.data.source, Path) and not source_of(config.data.source, path).is_file():
         raise ConfigFault(told(path, [missing_source(config.data.source, path)]))
     if config.train.trainer is not None and str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # at the end: it shadows nothing
-    return _resolved(config, path)
+    return resolved(config, path)
 
 
 class _Policy(Section):
@@ -493,9 +561,32 @@ def told(path: Path, lines: list[str]) -> str:
     return f"{path} has {count}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _resolved(config: Config, path: Path) -> Config:
+def resolved(config: Config, path: Path) -> Config:
+    """The config of the file at `path` with all its places absolute."""
     runs = config.runs or Path("runs") / config.name
-    data = config.data.model_copy(update={"source": source_of(config.data.source, path)})
-    return config.model_copy(
-        update={"data": data, "runs": (path.parent / runs.expanduser()).resolve()}
-    )
+    update: dict[str, Any] = {"runs": (path.parent / runs.expanduser()).resolve()}
+    source = config.data.source
+    if isinstance(source, Path):
+        place: Path | str = source_of(source, path)
+    else:
+        place = beside(source, path)
+    update["data"] = config.data.model_copy(update={"source": place})
+    given = config.engines
+    places: dict[str, Any] = {
+        key: beside(url, path)
+        for key in ("telemetry", "registry")
+        if (url := getattr(given, key)) is not None
+    }
+    if given.artifacts is not None:
+        places["artifacts"] = (path.parent / given.artifacts.expanduser()).resolve()
+    update["engines"] = given.model_copy(update=places)
+    return config.model_copy(update=update)
+
+
+def beside(url: str, path: Path) -> str:
+    """A SQLite file's URL with its path relative to the config's folder; any other as it is."""
+    scheme, mark, place = url.partition(":///")
+    if not scheme.startswith("sqlite") or not mark or place.startswith(("/", "file:", ":")):
+        return url
+    name, question, options = place.partition("?")
+    return f"{scheme}:///{source_of(name, path)}{question}{options}"

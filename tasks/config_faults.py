@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tasks.engines import hidden
+
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 
@@ -101,7 +103,7 @@ def _line(error: Any, model: type[BaseModel]) -> str:
         return f"{place}: there is no such key: {_nearest(str(loc[-1]), _keys(model, loc[:-1]))}"
     if kind in _MISSING:
         return f"{place}: it must be given: add it"
-    received = f"got {error['input']!r:.80}"
+    received = f"got {hidden(repr(error['input'])):.80}"
     if kind == "literal_error":
         allowed = str(error["ctx"]["expected"])
         names = [name.strip("' ") for name in allowed.replace(" or ", ", ").split(",")]

@@ -30,12 +30,12 @@ HOLDOUT_SHARE = 0.2  # of all rows, at most
 def labelled(config: Config, now: datetime) -> pd.DataFrame:
     """Inputs, target and TIME of every row whose label is known at `now`, oldest first."""
     inputs = [*config.data.columns, config.data.target]
-    file = FileSource(config.data.source, config.data.time).read(after=None)
+    file = _source_rows(config, now)
     missing = [name for name in inputs if name not in file.columns]
     if missing:
         raise DataFault(
-            f"{config.data.source} must hold every column the config names; missing: {missing}: "
-            "correct data.columns or the file"
+            f"{config.data.called} must hold every column the config names; missing: {missing}: "
+            f"correct data.columns or the {'query' if config.data.query else 'file'}"
         )
     file[TIME] = (
         times(file, config.data.time)
@@ -49,6 +49,16 @@ def labelled(config: Config, now: datetime) -> pd.DataFrame:
     served = served_rows(config, None if last is None else last.to_pydatetime(), now)
     parts = [part for part in (file, served) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else file.reset_index(drop=True)
+
+
+def _source_rows(config: Config, now: datetime) -> pd.DataFrame:
+    """What the config's file or query has."""
+    source = config.data.source
+    if isinstance(source, str):
+        from tasks import sql_rows
+
+        return sql_rows.read(config, now)
+    return FileSource(source, config.data.time).read(after=None)
 
 
 def served_rows(config: Config, after: datetime | None, now: datetime) -> pd.DataFrame:
@@ -79,7 +89,7 @@ def _whole(config: Config, store: TelemetryStore, frame: pd.DataFrame) -> pd.Dat
             config.name,
             len(frame) - len(kept),
             ", ".join(never or lacking),
-            config.data.source.name,
+            config.data.called,
         )
     return kept
 

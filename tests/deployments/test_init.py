@@ -78,7 +78,7 @@ def test_a_key_that_is_commented_out_shows_its_default(tmp_path, table):
     path, _ = write_config("late", table, "late", "due", output=tmp_path / "late.yaml")
     text = path.read_text()
     config = load(path)
-    for section in ("monitor", "policy", "gate", "rollout", "serving", "telemetry"):
+    for section in ("monitor", "policy", "gate", "rollout", "serving", "telemetry", "engines"):
         given = getattr(config, section)
         names = {field.name for field in fields(given)} if is_dataclass(given) else set(dict(given))
         body = text.split(f"\n{section}:")[1].split("\n\n")[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 
+from _pytest.fixtures import FixtureFunctionDefinition
+
 MODULES = (
     "test_claims",
     "test_labels",
@@ -34,3 +36,5 @@ for _name in MODULES:
     for _test, _value in vars(_module).items():
         if _test.startswith("test_") and inspect.isfunction(_value) and _wanted(_value):
             globals()[f"{_test}__{_name.removeprefix('test_')}"] = _value
+        elif isinstance(_value, FixtureFunctionDefinition):
+            globals()[_test] = _value
