@@ -22,6 +22,7 @@ from deployments.serving import (
     docs_page,
     hooks,
     inference_protocol,
+    lane,
     limits,
     openapi,
     protocols,
@@ -81,7 +82,8 @@ def watched(app: Application) -> Worker:
     service: Service = app.state.service
     folder = os.environ.get(FOLDER)
     beat = beat_file(folder, os.getpid()) if folder else None
-    return Worker(app, Standstill(service.config.serving.hang_seconds, service.large.oldest, beat))
+    standstill = Standstill(service.config.serving.hang_seconds, service.large.oldest, beat)
+    return Worker(app, standstill, lane.of(service))
 
 
 class Endpoints:

@@ -25,7 +25,7 @@ class Head:
     the first. `length` is the body's in bytes, 0 where it is chunked. `lane` is for whoever answers
     such requests in a way of his own, see `wire.Wire`."""
 
-    __slots__ = ("chunked", "headers", "keep", "lane", "length", "method", "path", "query")
+    __slots__ = ("chunked", "headers", "keep", "lane", "length", "method", "old", "path", "query")
 
     def __init__(self, parser: Any, reading: _Reading) -> None:
         self.method: str = parser.get_method().decode("latin-1")
@@ -35,6 +35,7 @@ class Head:
         self.length = 0 if self.chunked else int(headers.get("content-length", "0"))
         # after a chunked body the connection ends: no doubt where the next request begins
         self.keep = reading.keep and not self.chunked
+        self.old = parser.get_http_version() == "1.0"  # it is told that the connection stays
         self.lane: Any = None
 
     @property

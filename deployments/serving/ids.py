@@ -14,6 +14,7 @@ from collections import deque
 import numpy as np
 
 _MADE = 512  # at a time: one system call for all of them
+_FEW = 32  # of a request, or of a batch of requests
 
 _fresh: deque[str] = deque()  # its methods are atomic, so that threads may share it
 os.register_at_fork(after_in_child=_fresh.clear)  # or two processes would give the same ids
@@ -26,13 +27,16 @@ def new_ids(count: int) -> list[str]:
     >>> {UUID(id_).version for id_ in new_ids(3)}
     {7}
     """
-    if count == 1:
-        try:
-            return [_fresh.popleft()]
-        except IndexError:
-            _fresh.extend(_make(_MADE))
-            return _make(1)
-    return _make(count)
+    if count > _FEW:
+        return _make(count)
+    found: list[str] = []
+    try:
+        for _ in range(count):
+            found.append(_fresh.popleft())
+    except IndexError:
+        _fresh.extend(_make(_MADE))
+        found += _make(count - len(found))
+    return found
 
 
 def _make(count: int) -> list[str]:

@@ -96,13 +96,13 @@ def parse(
 
     `header` is the value of Inference-Header-Content-Length: how many bytes of the body are JSON.
     """
-    if header is None and (found := _quickly(body, maximum_rows)) is not None:
+    if header is None and (found := quickly(body, maximum_rows)) is not None:
         return found
     sent, raw = split(body, header)
     return collect(sent, raw, maximum_rows), sent
 
 
-def _quickly(body: bytes, maximum_rows: int) -> tuple[Rows, _Quick] | None:
+def quickly(body: bytes, maximum_rows: int) -> tuple[Rows, _Quick] | None:
     """What most requests are, read in one pass; None for any other, which `collect` judges."""
     try:
         sent = _QUICK.decode(body)

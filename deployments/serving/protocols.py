@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +22,7 @@ from deployments.serving.errors import RequestFault
 from deployments.serving.limits import as_list, check_rows, decode
 from deployments.serving.rows import Rows
 from deployments.serving.slots import Answer
+from deployments.serving.structs import struct
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -197,7 +199,9 @@ def render(answer: Answer) -> bytes:
 
 
 @functools.lru_cache(maxsize=8)
-def _prediction(classes: tuple[str, ...]) -> type[msgspec.Struct]:
-    """A record of `label` and one `probability_<class>` for each class."""
-    fields = {f"share_{place}": f"probability_{value}" for place, value in enumerate(classes)}
-    return msgspec.defstruct("Prediction", ["label", *fields], rename=fields)
+def _prediction(classes: tuple[str, ...]) -> Callable[..., Any]:
+    """What makes a record of `label` and one `probability_<class>` for each class."""
+    names = ["label", *(f"probability_{value}" for value in classes)]
+    return struct("Prediction", dict.fromkeys(names, Any)) or (
+        lambda *values: dict(zip(names, values, strict=True))
+    )

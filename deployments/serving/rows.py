@@ -99,10 +99,15 @@ class Reader:
     def __init__(self, schema: Sequence[Column], time_column: str | None) -> None:
         self._schema = tuple(schema)
         self._time = time_column
-        self._names = tuple(c.name for c in schema if c.kind == "number")
+        self.names = tuple(c.name for c in schema if c.kind == "number")
         self._categories = tuple(c.name for c in schema if c.kind == "category")
-        self._order = tuple(c.name for c in schema)
-        self._needed = frozenset(self._order)
+        self.order = tuple(c.name for c in schema)
+        kinds = [c.kind for c in schema]
+        places = _places(kinds, "number")
+        # one place gives no tuple
+        self._numbers = itemgetter(*places) if len(places) > 1 else None
+        self._places = dict(zip(self._categories, _places(kinds, "category"), strict=True))
+        self._needed = frozenset(self.order)
         self._known = self._needed | {time_column}
 
     def check(self, rows: Rows) -> Checked:
@@ -123,17 +128,17 @@ class Reader:
             if not self._categories:
                 numbers = _at_once(table)
             if numbers is None:
-                rows.columns |= zip(self._order, map(list, zip(*table, strict=True)), strict=True)
+                rows.columns |= zip(self.order, map(list, zip(*table, strict=True)), strict=True)
         categories: dict[str, Sequence[Any]] = {}
         features: dict[str, Sequence[Any]] | None = None
         if numbers is None:
             numbers, categories, features = self._columns(rows)
             ignored = ignored or [name for name in rows.columns if name not in self._known]
         return Checked(
-            names=self._names,
+            names=self.names,
             numbers=numbers,
             categories=categories,
-            order=self._order,
+            order=self.order,
             features=features,
             rows=table if features is None else None,
             ids=_ids(rows.ids, rows.count),
@@ -141,13 +146,38 @@ class Reader:
             ignored=ignored,
         )
 
+    def table(
+        self, table: Sequence[Sequence[Any]]
+    ) -> tuple[np.ndarray, dict[str, Sequence[Any]]] | None:
+        """Numbers and categories, as in `Checked`, of rows with the schema's values in its order;
+        None where a number is at fault, or takes a longer look. Raises RequestFault for a category
+        that is."""
+        if not self._categories:
+            numbers = _at_once(table)
+            return None if numbers is None else (numbers, {})
+        if self._numbers is None:
+            return None
+        numbers = _at_once(list(map(self._numbers, table)))
+        if numbers is None:
+            return None
+        categories: dict[str, Sequence[Any]] = {}
+        for name, place in self._places.items():
+            categories[name] = _category(name, [row[place] for row in table], False)
+        return numbers, categories
+
+    def ordered(self, rows: Rows) -> tuple[Sequence[Sequence[Any]], list[str]]:
+        """Rows by row with the schema's values in its order, and the names that it doesn't know;
+        times in a column are left in `rows.columns`. Raises RequestFault."""
+        assert rows.positional is not None
+        return self._table(rows, rows.positional)
+
     def _table(
         self, rows: Rows, table: Sequence[Sequence[Any]]
     ) -> tuple[Sequence[Sequence[Any]], list[str]]:
         """Rows with the schema's values in its order, and the names that it doesn't know."""
         names = rows.names
         if names is None:
-            width = len(self._order)
+            width = len(self.order)
             if set(map(len, table)) != {width}:
                 number = next(i for i, row in enumerate(table) if len(row) != width)
                 raise RequestFault(
@@ -158,13 +188,13 @@ class Reader:
                     received=len(table[number]),
                 )
             return table, []
-        if tuple(names) == self._order:
+        if tuple(names) == self.order:
             return table, []
         places = {name: place for place, name in enumerate(names)}
         _check_there(places, self._schema)
         if self._time in places:
             rows.columns[self._time] = [row[places[self._time]] for row in table]
-        wanted = [places[name] for name in self._order]
+        wanted = [places[name] for name in self.order]
         ignored = [name for name in names if name not in self._known]
         if len(wanted) == 1:
             return [(row[wanted[0]],) for row in table], ignored
@@ -178,17 +208,17 @@ class Reader:
                 f"one tensor of all columns fits numbers, {self._categories[0]!r} is a category",
                 "send one tensor a column",
             )
-        if matrix.shape[1] != len(self._order):
+        if matrix.shape[1] != len(self.order):
             raise RequestFault(
                 400,
                 "inputs[0].shape",
-                f"one tensor of all columns has the model's {len(self._order)} in order",
+                f"one tensor of all columns has the model's {len(self.order)} in order",
                 "send every column, or one tensor a column",
                 received=list(matrix.shape),
             )
         numbers = matrix.astype(np.float64)
         if not _within(numbers):
-            for place, name in enumerate(self._names):
+            for place, name in enumerate(self.names):
                 _column(name, matrix[:, place], text=False)
         return numbers
 
@@ -200,21 +230,25 @@ class Reader:
         if not columns.keys() >= self._needed or set(map(len, columns.values())) != {count}:
             _check_there(columns, self._schema)
             _check_lengths(columns, count)
-        lists: list[Sequence[Any]] = [columns[name] for name in self._names]
+        lists: list[Sequence[Any]] = [columns[name] for name in self.names]
         numbers = None
         if not rows.text and set(map(type, lists)) == {list}:
             by_row = [[values[0] for values in lists]] if count == 1 else zip(*lists, strict=True)
             numbers = _at_once(list(by_row))
         if numbers is None:
-            found = [_column(name, columns[name], rows.text) for name in self._names]
+            found = [_column(name, columns[name], rows.text) for name in self.names]
             lists = [values for _, values in found]
             arrays = [array for array, _ in found]
             numbers = np.column_stack(arrays) if arrays else np.empty((count, 0))
         categories: dict[str, Sequence[Any]] = {
             name: _category(name, columns[name], rows.text) for name in self._categories
         }
-        features = dict(zip(self._names, lists, strict=True))
+        features = dict(zip(self.names, lists, strict=True))
         return numbers, categories, features | categories
+
+
+def _places(kinds: Sequence[str], kind: str) -> list[int]:
+    return [place for place, found in enumerate(kinds) if found == kind]
 
 
 def check(rows: Rows, schema: Sequence[Column], time_column: str | None) -> Checked:

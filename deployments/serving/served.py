@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
+from deployments.serving.structs import struct
 from monitoring.errors import RecordFault
 from monitoring.recording import Recording, encoded
 from monitoring.storage import micros, plain_json
@@ -20,7 +20,7 @@ _ALL = Recording()
 
 @dataclass(slots=True)  # not frozen: that doubles the time to make one, once a request
 class Served:
-    """One answered request, kept as it came until it is written.
+    """What was answered, kept as it came until it is written: one request, or several at once.
 
     Its features are either `features`, by column, or `names` and `rows`, by row. `times` is one
     moment for all rows, in seconds since 1970, or one for each.
@@ -30,8 +30,9 @@ class Served:
     times: float | Sequence[datetime]
     version: str
     features: Mapping[str, Sequence[Any]] | None
-    probabilities: np.ndarray | Sequence[Sequence[float]]  # (n, k)
-    latency_ms: float
+    # (n, k), or the numbers of each row as JSON without the brackets
+    probabilities: np.ndarray | Sequence[Sequence[float]] | list[bytes]
+    latency_ms: float | Sequence[float]  # of all rows, or of each
     names: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
 
@@ -55,11 +56,18 @@ def encode(requests: Sequence[Served], recording: Recording = _ALL) -> Batch:
 
 
 def _rows(request: Served, recording: Recording) -> Iterator[tuple[Any, ...]]:
-    to_json, version, latency = plain_json.encode, request.version, float(request.latency_ms)
+    to_json, version = plain_json.encode, request.version
     names, rows = _by_row(request, recording.never)
     record = _record(tuple(names))
     sent = request.probabilities
-    probabilities = sent.tolist() if isinstance(sent, np.ndarray) else sent
+    sent = sent.tolist() if isinstance(sent, np.ndarray) else sent
+    answers = (
+        [f"[{text.decode()}]" for text in sent]
+        if sent and isinstance(sent[0], bytes)
+        else [to_json(row).decode() for row in sent]
+    )
+    spent = request.latency_ms
+    latencies = [float(spent)] * len(request.ids) if isinstance(spent, int | float) else spent
     times = request.times
     moments = (
         [int(times * 1e6)] * len(request.ids)
@@ -67,11 +75,13 @@ def _rows(request: Served, recording: Recording) -> Iterator[tuple[Any, ...]]:
         else [micros(moment) for moment in times]
     )
     every = recording.share >= 1.0
-    for id_, moment, row, answer in zip(request.ids, moments, rows, probabilities, strict=True):
+    for id_, moment, row, answer, latency in zip(
+        request.ids, moments, rows, answers, latencies, strict=True
+    ):
         stored = id_ if recording.key is None else recording.stored_id(id_)
         if every or recording.keeps(stored):
             features = to_json(record(*row)).decode()
-            yield stored, moment, version, features, to_json(answer).decode(), latency
+            yield stored, moment, version, features, answer, latency
 
 
 @functools.lru_cache(maxsize=64)
@@ -80,10 +90,9 @@ def _record(names: tuple[str, ...]) -> Callable[..., Any]:
     to make and write. Values that are too many or too few raise TypeError."""
     if not names:
         return dict
-    places = [f"f{place}" for place in range(len(names))]
-    fields: list[tuple[str, Any]] = [(place, Any) for place in places]
-    made = dict(zip(places, names, strict=True))
-    return msgspec.defstruct("Features", fields, rename=made, gc=False)
+    return struct("Features", dict.fromkeys(names, Any)) or (
+        lambda *values: dict(zip(names, values, strict=True))
+    )
 
 
 def _by_row(

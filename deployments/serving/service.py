@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from deployments.serving import labels
 from deployments.serving.admission import Gate, Reading, busy
 from deployments.serving.batch import Batcher
-from deployments.serving.comparer import Comparer
+from deployments.serving.comparer import Comparer, When
 from deployments.serving.errors import RequestFault
 from deployments.serving.follower import Champions, Follower
 from deployments.serving.late_store import LateStore
@@ -243,20 +243,18 @@ class Service:
     def _check(self, slot: Slot, rows: Rows, started: float) -> Checked:
         if time.perf_counter() - started > self._patience:
             raise busy(f"a request is worked on within {self._patience:g} s or not at all")
+        return self.reader(slot).check(rows)
+
+    def reader(self, slot: Slot) -> Reader:
+        """What checks rows for this version."""
         reader = self._readers.get(slot)
         if reader is None:
             reader = self._readers[slot] = Reader(slot.columns, self.config.data.time)
-        return reader.check(rows)
+        return reader
 
     def _told(self, slot: Slot, checked: Checked, answer: Answer, started: float) -> None:
-        unknown = slot.unknown(checked)
-        if unknown or answer.ignored:
-            self.metrics.strange(unknown, len(answer.ignored))
         times = checked.times or self.clock().timestamp()
-        if len(answer.ids) <= _WARMING_ROWS:
-            self.slots.recent.append(checked)
-        if self.slots.beside is not None:
-            self.comparer.offer(slot, checked, times)
+        self.noticed(slot, checked, times)
         self.writer.add(
             Served(
                 ids=answer.ids,
@@ -269,6 +267,17 @@ class Service:
                 latency_ms=(time.perf_counter() - started) * 1000,
             )
         )
+
+    def noticed(self, slot: Slot, checked: Checked, times: When) -> None:
+        """Rows that `slot` has answered: counted where they are strange, kept for the next version
+        to be warmed with, and offered to the one beside."""
+        unknown = slot.unknown(checked)
+        if unknown or checked.ignored:
+            self.metrics.strange(unknown, len(checked.ignored))
+        if len(checked.ids) <= _WARMING_ROWS:
+            self.slots.recent.append(checked)
+        if self.slots.beside is not None:
+            self.comparer.offer(slot, checked, times)
 
     def answered(self, route: str, status: int, seconds: float, answer: Answer | None) -> None:
         """Count one request: for `/metrics` every one, for the telemetry store those that ask the

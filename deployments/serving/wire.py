@@ -65,7 +65,8 @@ class Wire:
         self.lanes = lanes
         self.heads = Heads()
         self.connections: set[Connection] = set()
-        self.waiting: set[Connection] = set()  # for the rest of a small body
+        self.waiting: dict[Connection, float] = {}  # for the rest of a small body, since when
+        self._sweeping = False
         self.draining = False
         self.now = time.monotonic()  # at the last tick; exact enough for silence
         self.date = b""
@@ -151,7 +152,7 @@ class Wire:
         """It is gone."""
         if connection in self.connections:
             self.connections.discard(connection)
-            self.waiting.discard(connection)
+            self.waiting.pop(connection, None)
             self._share.add(-1)
             self._gone.set()
 
@@ -173,14 +174,19 @@ class Wire:
 
     def wait_for(self, connection: Connection) -> None:
         """The rest of a small body is to come."""
-        if connection not in self.waiting:
-            self.waiting.add(connection)
-            self.loop.call_later(_PATIENCE, self._late, connection)
+        self.waiting.setdefault(connection, self.loop.time())
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(_PATIENCE, self._sweep)
 
-    def _late(self, connection: Connection) -> None:
-        if connection in self.waiting:
-            self.waiting.discard(connection)
+    def _sweep(self) -> None:
+        begun = self.loop.time() - _PATIENCE
+        for connection in [c for c, since in self.waiting.items() if since <= begun]:
+            del self.waiting[connection]
             connection.no_longer_wait()
+        self._sweeping = bool(self.waiting)
+        if self._sweeping:
+            self.loop.call_later(_PATIENCE, self._sweep)
 
 
 class Connection(asyncio.Protocol):
@@ -321,7 +327,7 @@ class Connection(asyncio.Protocol):
         if head.chunked or head.length > _INLINE or head.expects:
             self._open(head, rest, chunks)
         elif len(rest) >= head.length:
-            self.wire.waiting.discard(self)
+            self.wire.waiting.pop(self, None)
             self._patient = True
             self._held = rest[head.length :]
             self._begin(head, rest[: head.length])
@@ -347,6 +353,8 @@ class Connection(asyncio.Protocol):
         for name, value in reply.headers:
             lines.append(f"{name}: {value}\r\n".encode("latin-1"))
             close = close or (name == "connection" and value == "close")
+        if head.old and not close:
+            lines.append(b"connection: keep-alive\r\n")
         body = b"" if head.method == "HEAD" else reply.body
         length = f"content-length: {len(reply.body)}\r\n".encode()
         self.send(b"".join([*lines, length]), body, close)

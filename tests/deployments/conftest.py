@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import uvloop
 
+from deployments.serving import lane
 from deployments.serving.http import Application
 from deployments.serving.supervisor import listen
 from deployments.serving.wire import Wire
@@ -186,7 +187,7 @@ def _running(app: Application, *, ready: bool = True) -> Iterator[httpx.Client]:
 
     async def run() -> None:
         await app.startup()
-        wire = Wire(app)
+        wire = Wire(app, lanes=lane.of(app.state.service))
         try:
             wire.start(listening)
             await told.wait()

@@ -290,7 +290,7 @@ def test_a_fault_of_our_own_shows_an_id_and_nothing_else(client, app, monkeypatc
     def broken(*_args, **_named):
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(app.state.service, "answer", broken)
+    monkeypatch.setattr(app.state.service.slots.current.model, "predict_rows", broken)
     response = post(client, records(ROW))
     error = fault(response, 500)
     assert "secret" not in response.text
