@@ -24,6 +24,8 @@ _PREFECT = {
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
     "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    # a run of which nothing is heard for a few of these is taken for dead
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the server still keeps all of it
     "PREFECT_CLI_PROMPT": "false",
 }

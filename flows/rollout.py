@@ -71,7 +71,7 @@ def stepped(config: Config, at: Standing, now: datetime) -> Step:
     elif step.move is Move.PROMOTE:
         if fault := promoted(config, at.release, opponent, step.why, now):
             step = Step(Move.ROLL_BACK, (fault,))
-            release.remember(config, rolling.ending(version), now)
+            release.remember(config, rolling.told_as(config, version), now)
             rolling.end(config, version, step, now)
     elif step.move is Move.ROLL_BACK:
         taken_back(config, at, step, now)
@@ -113,11 +113,11 @@ def taken_back(config: Config, at: Standing, step: Step, now: datetime) -> None:
     if at.stage.mode == "bake":
         decision = f"{at.release.window_id}-baking"
         previous = release.roll_back(config, decision, step.why, claims.here(), now, version)
-        release.remember(config, rolling.ending(version), now)
+        release.remember(config, rolling.told_as(config, version), now)
         release.confirm(release.await_server(config, previous.version), previous)
     else:
         rolling.withdraw(config, version, step.why, now)
-        release.remember(config, rolling.ending(version), now)
+        release.remember(config, rolling.told_as(config, version), now)
     rolling.end(config, version, step, now)
 
 

@@ -29,8 +29,8 @@ from models.errors import ModelError, RegistryFault
 from models.records import Release
 from models.registry_files import Files
 from models.registry_log import MODEL, milliseconds
-from models.registry_runs import Registration
 from models.registry_stages import Stages
+from models.registry_upkeep import Upkeep
 
 if TYPE_CHECKING:
     from models.bundle import Predictor
@@ -45,7 +45,7 @@ _QUIET = {  # set before the first import of mlflow, unless the user has set the
 }
 
 
-class Registry(Stages, Registration, Files):
+class Registry(Stages, Upkeep, Files):
     """Versions of the model `name` in the MLflow store at `url`.
 
     `artifacts` is the folder for the files of runs (with an MLflow server at http(s)://, the

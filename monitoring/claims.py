@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,8 @@ class Claim:
     error: str = ""  # of the attempt before, or why it counts as dead
 
     state: str = ""  # running, done or failed, as it is written
+    # Since the owner's last beat, by the database's clock; None for one that never beat.
+    silent: timedelta | None = field(default=None, compare=False)
 
     @property
     def token(self) -> str:
@@ -369,4 +371,5 @@ def _told(status: Literal["new", "resumed", "done", "busy"], row: Any) -> Claim:
         result=None if row.result is None else dict(from_json(row.result)),
         error=row.error,
         state=row.state,
+        silent=None if row.beat is None else timedelta(microseconds=row.clock - row.beat),
     )

@@ -82,8 +82,13 @@ def _decided(config: Config, signals: Signals, made: lineage.Lineage, now: datet
 
 def decided(config: Config, window: Window) -> Decision | None:
     """The decision already made on this window, if any."""
+    return recorded(config, window.id)
+
+
+def recorded(config: Config, window_id: str) -> Decision | None:
+    """The decision of that id, if any."""
     from monitoring import recorded
 
     with places.telemetry(config) as store:
-        known = store.decision(window.id)
+        known = store.decision(window_id)
     return None if known is None else recorded.decision(known)

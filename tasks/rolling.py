@@ -128,6 +128,12 @@ def ending(version: str) -> str:
     return f"roll-out of version {version}"
 
 
+def told_as(config: Config, version: str) -> str:
+    """The key by which the policy is told that `version` was taken back, whoever took it."""
+    tags = places.registry(config).version(version).tags
+    return tags.get("rolled_back_decision_id") or ending(version)
+
+
 @task(cache_policy=NO_CACHE)
 def withdraw(config: Config, version: str, why: str, now: datetime) -> None:
     """Take a shadow or canary out: servers drop it at their next look at the registry."""
