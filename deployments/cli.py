@@ -23,6 +23,8 @@ COMMANDS = (
     "watch",
     "retrain",
     "rollout",
+    "approve",
+    "reject",
     "rollback",
     "status",
     "explain",

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Literal
 
 from prefect import flow
 
+from models.errors import Overtaken
 from models.records import Release, Verdict
+from models.registry_approvals import Approval
 from monitoring.records import Decision
 from monitoring.rollout import Move, Step, begin
-from tasks import claims, release, rolling, standing
+from tasks import alias, approval, claims, release, rolling, standing
 from tasks.config import Config
+from tasks.entry import Model
 from tasks.lineage import Lineage
-from tasks.records import utc
-from tasks.rows import now_utc
+from tasks.records import now_utc, utc
 from tasks.standing import Standing
 
 
@@ -30,13 +33,19 @@ async def rollout(
     """Begin the plan's first stage with `challenger`, or without one make it the champion.
 
     If another version has become champion since the gate compared, nothing changes: the challenger
-    was not proven against that one. Without a running server the next start serves it.
+    was not proven against that one. Without a running server the next start serves it. Where the
+    config asks for a person's approval, no stage that answers callers begins before it.
     """
     if ended := release.ended(challenger):  # a run that died after the roll-back is resumed
         return replace(made.verdict, passed=False, reason=ended)
     if moved := release.overtaken(config, challenger.version, made.opponent):
+        release.turned_away(config, challenger.version, moved, now)
         return replace(made.verdict, passed=False, reason=moved)
     step = begin(config.rollout)
+    if config.approval == "required" and not release.is_champion(config, challenger.version):
+        asked = approval.ask(config, challenger, made.opponent, now)
+        if asked.waits and not (made.opponent and begins_unseen(config)):
+            return replace(made.verdict, reason=f"{made.verdict.reason}; {asked}")
     if step.move is Move.NEXT and made.opponent is not None:
         if not release.is_champion(config, challenger.version):
             rolling.enter(config, challenger, 0, made.opponent, why, now)
@@ -45,8 +54,8 @@ async def rollout(
     return replace(made.verdict, passed=False, reason=fault) if fault else made.verdict
 
 
-@flow(name="advance", flow_run_name="advance-{config.name}", validate_parameters=False)
-async def advance(config: Config, now: datetime | None = None) -> Step | None:
+@flow(name="advance", flow_run_name="advance-{config.name}")
+async def advance(config: Model, now: datetime | None = None) -> Step | None:
     """One step of the roll-out that is under way; None where there is none, or another process
     steps just now."""
     now = utc(now or now_utc())
@@ -55,8 +64,67 @@ async def advance(config: Config, now: datetime | None = None) -> Step | None:
             return None
         if undo := release.unfinished(config):
             await rollback(config, undo.why, undo.who, now=now, decision_id=undo.decision_id)
+        alias.audit(config, now)
+        asked = approval.heard(config, now)
+        if asked is not None and not (asked.passed or asked.waits):
+            return turned_down(config, asked, now)
         at = standing.standing(config)
-        return None if at is None else stepped(config, at, now)
+        if asked is not None and asked.passed and (at is None or at.stage.mode == "bake"):
+            return begun(config, asked, now)
+        if at is not None:
+            return stepped(config, at, now)
+        return None if asked is None else Step(Move.WAIT, (str(asked),))
+
+
+@flow(name="answer", flow_run_name="answer-v{version}", validate_parameters=False)
+async def answer(
+    config: Config,
+    version: str,
+    said: Literal["approved", "rejected"],
+    by: str,
+    why: str,
+    now: datetime | None = None,
+    force: bool = False,
+) -> Approval:
+    """Take a person's word on a version that waits for one; `advance` then goes on from there.
+
+    What it came to is the answer: an approval may have come too late, or been overtaken.
+    """
+    now = utc(now or now_utc())
+    given = approval.settle(config, version, said, by, why, "command", now, force=force)
+    if not given.passed:
+        turned_down(config, given, now)
+    return given
+
+
+def begins_unseen(config: Config) -> bool:
+    """Whether the plan's first stage answers nobody, so that it may run before an approval."""
+    return bool(config.rollout.stages) and config.rollout.stages[0].mode == "shadow"
+
+
+def begun(config: Config, given: Approval, now: datetime) -> Step:
+    """The first stage of a challenger that a person has approved before it had any."""
+    challenger = release.version(config, given.version)
+    step = begin(config.rollout)
+    opponent, why = given.opponent or None, str(given)
+    if moved := release.overtaken(config, given.version, opponent):
+        release.turned_away(config, given.version, moved, now)
+        return Step(Move.ROLL_BACK, (moved,))
+    champion = release.is_champion(config, given.version)  # a process died before it said so
+    if step.move is Move.NEXT and opponent is not None and not champion:
+        rolling.enter(config, challenger, 0, opponent, why, now)
+        return Step(step.move, (why, *step.reasons), step.stage)
+    fault = promoted(config, challenger, opponent, why, now)
+    return Step(Move.ROLL_BACK, (fault,)) if fault else Step(Move.PROMOTE, (why, *step.reasons))
+
+
+def turned_down(config: Config, given: Approval, now: datetime) -> Step:
+    """A challenger that nobody will approve any more goes, its shadow too: a refusal."""
+    step = Step(Move.ROLL_BACK, (str(given),))
+    approval.complete(config, given, now)
+    rolling.end(config, given.version, step, now)
+    release.remember(config, rolling.ending(given.version), now)
+    return step
 
 
 def stepped(config: Config, at: Standing, now: datetime) -> Step:
@@ -96,7 +164,12 @@ def promoted(
 ) -> str:
     """Make it the champion and see that the running server answers with it, or why it is not."""
     version = challenger.version
-    release.promote(config, version, opponent, challenger.window_id, why, now)
+    try:
+        release.promote(config, version, opponent, challenger.window_id, why, now)
+    except Overtaken as fault:  # by another process, since it was looked at
+        reason = f"it lost the race: {fault}"
+        release.turned_away(config, version, reason, now)
+        return reason
     state = release.await_server(config, version)
     if state.running and state.version != version:
         reason = f"the server did not take version {version}: {state.reason or 'late'}"

@@ -19,3 +19,11 @@ class BundleFault(ModelError):
 
 class RegistryFault(ModelError):
     """The registry refused, or its state is not the one that the caller expected."""
+
+
+class Overtaken(RegistryFault):
+    """The champion is not the one that the caller expected: another process was faster."""
+
+
+class AliasLost(RegistryFault):
+    """There was a champion, and its alias is gone: somebody deleted it, or its version."""

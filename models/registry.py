@@ -1,8 +1,9 @@
 """The model registry: MLflow with compare-and-set promotion, roll-back and one version per window.
 
 How a version comes in, all or nothing, is in `registry_runs`; who is champion, and how that
-changes, in `registry_aliases`; how far its roll-out is, in `registry_stages`; how its files come
-out, in `registry_files`. Here is MLflow.
+changes, in `registry_aliases`; how far its roll-out is, in `registry_stages`; what people say and
+do, in `registry_approvals` and `registry_audit`; how its files come out, in `registry_files`. Here
+is MLflow.
 
 The locks lie beside the SQLite file. For other stores they lie under `artifacts` and are advisory:
 everyone who registers or promotes must share that folder. MLflow's global URIs are not touched.
@@ -27,10 +28,10 @@ from models import registry_files
 from models import registry_log as log
 from models.errors import ModelError, RegistryFault
 from models.records import Release
+from models.registry_audit import Audited
 from models.registry_files import Files
 from models.registry_log import MODEL, milliseconds
-from models.registry_stages import Stages
-from models.registry_upkeep import Upkeep
+from models.registry_runs import Registration
 
 if TYPE_CHECKING:
     from models.bundle import Predictor
@@ -45,7 +46,7 @@ _QUIET = {  # set before the first import of mlflow, unless the user has set the
 }
 
 
-class Registry(Stages, Upkeep, Files):
+class Registry(Audited, Registration, Files):
     """Versions of the model `name` in the MLflow store at `url`.
 
     `artifacts` is the folder for the files of runs (with an MLflow server at http(s)://, the

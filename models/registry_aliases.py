@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from models import registry_log as log
-from models.errors import RegistryFault
+from models.errors import AliasLost, Overtaken, RegistryFault
 from models.records import Release
 from models.registry_log import CHALLENGER, CHAMPION
 
 logger = logging.getLogger(__name__)
 
-_BARRED = ("rejected_at", "rolled_back_at")  # tags that keep a version from becoming champion
+# Tags that keep a version from becoming champion; the last one is of somebody else's versions.
+BARRED = ("rejected_at", "rolled_back_at", "everfit.foreign_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,12 @@ class Aliases(ABC):
     def champion(self) -> Release | None:
         """The version that serves, or None before the first promotion.
 
-        Raises RegistryFault when the alias has vanished though there was a champion: deleting a
+        Raises AliasLost when the alias has vanished though there was a champion: deleting a
         version in MLflow silently deletes its alias, and 'no champion' would be a lie.
         """
         found = self._by_alias(CHAMPION)
         if found is None and (lost := self._holder()).lost:
-            raise RegistryFault(
+            raise AliasLost(
                 f"version {lost.version} of {self.name} was promoted, but the alias {CHAMPION!r} "
                 "is gone (deleting a version deletes its alias): call rollback, or promote a "
                 f"version with expected={lost.version!r}"
@@ -143,9 +144,7 @@ class Aliases(ABC):
                 self._drop_challenger(release.version)
                 return release
             self._compare(holder, expected)
-            barred = [tag for tag in _BARRED if tag in release.tags]
-            if release.tags.get("gate") == "refused":
-                barred.append("gate")
+            barred = self._bars(release)
             if barred and not force:
                 raise RegistryFault(
                     "only a version that passed its gate and was never rejected or rolled back "
@@ -167,7 +166,7 @@ class Aliases(ABC):
                     "why": why,
                     "decision_id": decision_id,
                 },
-                drop=[tag for tag in barred if tag in _BARRED],
+                drop=[tag for tag in barred if tag in BARRED],
             )
             self._drop_challenger(moved.version)
             return moved
@@ -237,9 +236,14 @@ class Aliases(ABC):
         recorded = self._record().get("champion") or None
         return _Holder(recorded, lost=recorded is not None)
 
+    def _bars(self, release: Release) -> list[str]:
+        """The tags that say why `release` may not become champion."""
+        barred = [tag for tag in BARRED if tag in release.tags]
+        return [*barred, "gate"] if release.tags.get("gate") == "refused" else barred
+
     def _compare(self, holder: _Holder, expected: str | None) -> None:
         if holder.version != (None if expected is None else str(expected)):
-            raise RegistryFault(
+            raise Overtaken(
                 f"the champion of {self.name} must still be {expected or 'nobody'}; it is "
                 f"{holder.version or 'nobody'}: another process was faster, so judge again "
                 "against the champion of now"
@@ -270,7 +274,7 @@ class Aliases(ABC):
             earlier = self._find(link)
             if earlier is None:
                 break
-            if not any(tag in earlier.tags for tag in _BARRED):
+            if not any(tag in earlier.tags for tag in BARRED):
                 return earlier
             link = earlier.tags.get("previous_champion")
         raise RegistryFault(

@@ -26,7 +26,7 @@ BUNDLE = f"{MODEL}/data/bundle"  # and of the bundle inside that
 _WINDOW = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+@/-]{0,199}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 _KEY = re.compile(r"[^A-Za-z0-9_\-./ ]")
-_LIMIT = 4_000  # characters of one value; MLflow refuses longer parameters
+LIMIT = 4_000  # characters of one value; MLflow refuses longer parameters
 
 
 def check_name(name: str) -> str:
@@ -77,7 +77,7 @@ def version_tags(
 
     `runtime` is what answers from the bundle, onnx or native, and `runtime_reason` why not onnx.
     """
-    tags = {str(key): str(value)[:_LIMIT] for key, value in extra.items()}
+    tags = {str(key): str(value)[:LIMIT] for key, value in extra.items()}
     tags |= {
         "window_id": window_id,
         "digest": candidate.digest,
@@ -85,12 +85,12 @@ def version_tags(
         "family": candidate.family,
         "rows": str(candidate.rows),
         "gate": "passed" if verdict.passed else "refused",
-        "gate_reason": verdict.reason[:_LIMIT],
+        "gate_reason": verdict.reason[:LIMIT],
         "registered_at": at,
         "runtime": runtime,
     }
     if runtime_reason:
-        tags["runtime_reason"] = runtime_reason[:_LIMIT]
+        tags["runtime_reason"] = runtime_reason[:LIMIT]
     for key, time in (
         ("trained_from", candidate.trained_from),
         ("trained_through", candidate.trained_through),
@@ -105,7 +105,7 @@ def version_tags(
 def run_params(candidate: Candidate, extra: Mapping[str, Any]) -> dict[str, str]:
     """Parameters of the run: those of the search as they are, then the caller's."""
     params = {**candidate.params, **extra}
-    return {_key(key): str(value)[:_LIMIT] for key, value in params.items()}
+    return {_key(key): str(value)[:LIMIT] for key, value in params.items()}
 
 
 def run_metrics(

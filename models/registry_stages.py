@@ -85,7 +85,7 @@ class Stages(Aliases):
                 )
             if stage.mode in ("shadow", "canary"):
                 self._require_rollable(release, stage)
-            self._tag(release.version, {TAG: _text(stage)})
+            self._tag(release.version, {TAG: stage_text(stage)})
             return self.version(release.version)
 
     def _require_rollable(self, release: Release, stage: Staged) -> None:
@@ -103,7 +103,7 @@ class Stages(Aliases):
             )
 
 
-def _text(stage: Staged) -> str:
+def stage_text(stage: Staged) -> str:
     values: Mapping[str, Any] = {**asdict(stage), "why": stage.why[:_LONGEST_WHY]}
     return json.dumps(values, ensure_ascii=False)
 

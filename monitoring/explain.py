@@ -171,6 +171,8 @@ def _outcome(told: Told) -> Iterator[Line]:
     if going := outcome.get("rollout"):
         gone = {"done": "fine", "rolled back": "breached"}.get(going["mode"], "silent")
         yield Line(("roll-out", f"{going['stage']}: {going['why']}"), gone)
+    if said := outcome.get("approval"):
+        yield Line(("people", str(said)))
     memory = ", started from memory" if outcome.get("warm") else ""
     trials = f"{outcome['trials']} trials"
     yield Line(("cost", f"{trials}, {outcome['seconds']:.1f} s of training{memory}"))

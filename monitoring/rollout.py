@@ -123,6 +123,7 @@ class Reading:
     limit: float | None = None
     rows: int = 0
     reason: str = ""
+    holds: bool = False  # however long the stage lasts, no caller is answered before it is lifted
 
     def __str__(self) -> str:
         if self.value is None:
@@ -180,7 +181,8 @@ def decide(
 ) -> Step:
     """The step after a stage has brought `readings` and the challenger `requests`.
 
-    Worse is worse at any moment. Better must last: the stage's minimum of time and requests.
+    Worse is worse at any moment. Better must last: the stage's minimum of time and requests. A
+    reading that holds, such as a person's approval that has not come, keeps it from callers.
     """
     worse = [str(reading) for reading in readings if reading.worse]
     if worse:
@@ -191,7 +193,7 @@ def decide(
             return Step(Move.DONE, (f"no guard was clearly worse within {short(plan.bake)}",))
         return Step(Move.WAIT, (f"it bakes until {_clock(at.since + plan.bake)}",))
     if not plan.stages:  # the config has lost them meanwhile
-        return Step(Move.PROMOTE, ("the plan has no stages any more",))
+        return _held(plan, Step(Move.PROMOTE, ("the plan has no stages any more",)), readings)
     number = min(at.step, len(plan.stages) - 1)
     stage = plan.stages[number]
     early = ""
@@ -201,7 +203,16 @@ def decide(
         early = f"{stage} has had {requests:,} of at least {stage.requests:,} requests"
     if early:
         return Step(Move.WAIT, (early,))
-    return _judged(plan, number, readings, requests, passed)
+    return _held(plan, _judged(plan, number, readings, requests, passed), readings)
+
+
+def _held(plan: Plan, step: Step, readings: Sequence[Reading]) -> Step:
+    """The step, unless it would have callers answered and something holds it."""
+    held = tuple(str(reading) for reading in readings if reading.holds)
+    answers = step.move is Move.PROMOTE or (
+        step.stage is not None and plan.stages[step.stage].mode == "canary"
+    )
+    return Step(Move.WAIT, (*held, *step.reasons)) if held and answers else step
 
 
 def _judged(

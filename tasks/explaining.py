@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks import lineage, places, release, standing
+from tasks import approval, lineage, places, release, standing
 from tasks.recording import recording
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def outcome_of(config: Config, window_id: str) -> dict[str, Any] | None:
     with places.claims(config) as book:
         found = book.get(window_id)
     if found and found.result:
-        return {**found.result, "rollout": standing.of(config, found.result["version"])}
+        version = found.result["version"]
+        rollout, people = standing.of(config, version), approval.of(config, version)
+        return {**found.result, "rollout": rollout, "approval": people}
     undone = release.undone_by(config, window_id)
     return None if undone is None else {"rolled_back": undone[0], "restored": undone[1]}
 

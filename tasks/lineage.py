@@ -22,6 +22,10 @@ LINEAGE, REFERENCE, CONTROLLER = "lineage.json", "reference.parquet", "controlle
 PROOF = "proof.parquet"  # the gate's rows: inputs, label, and what the proven model said of them
 
 
+class NotOurs(FileNotFoundError):
+    """A version that somebody else registered: nothing is known of its making."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """A version's training and its proof."""
@@ -67,11 +71,16 @@ def write(
 
 
 def read(config: Config, release: Release) -> Lineage:
-    path = places.registry(config).fetch_file(
-        release.version, LINEAGE, places.champion_folder(config)
-    )
+    """The version's own making. Raises NotOurs for one that everfit did not register."""
+    if not (release.digest and release.window_id):
+        raise NotOurs(
+            f"a champion is a version that everfit registered; version {release.version} of "
+            f"{release.name} has no digest and no window, so it is not served: `everfit rollback` "
+            "returns to the champion before it, or point the alias at another version"
+        )
+    path = places.version_file(config, release, LINEAGE)
     if path is None:
-        raise FileNotFoundError(
+        raise NotOurs(
             f"version {release.version} of {release.name} has no {LINEAGE}: it was not registered "
             "by everfit; retrain with `everfit retrain` and promote the result"
         )

@@ -39,6 +39,22 @@ def ended(challenger: Release) -> str:
     return ""
 
 
+def version(config: Config, number: str) -> Release:
+    """A version as it is now."""
+    return places.registry(config).version(number)
+
+
+@task(cache_policy=NO_CACHE)
+def turned_away(config: Config, number: str, why: str, now: datetime) -> None:
+    """Write why a challenger that passed its gate does not serve; it is no challenger then."""
+    registry = places.registry(config)
+    champion = registry.champion()
+    if champion is None or champion.version != number:
+        registry.reject(number, why, now)
+        told = {"version": number, "why": why[:2_000], "at": now.isoformat()}
+        events.emit(config, "everfit.refused", told, key=f"turned away {number}")
+
+
 def is_champion(config: Config, version: str) -> bool:
     champion = places.registry(config).champion()
     return champion is not None and champion.version == version

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from monitoring import rollout
 from monitoring.guards import Arm, Seen, read, usual_p95
 from monitoring.rollout import Move, Reading, Step
-from tasks import events, places
+from tasks import approval, events, places
 from tasks.server import served
 from tasks.standing import Standing
 
@@ -155,7 +155,11 @@ def evidence(config: Config, at: Standing, now: datetime) -> Evidence:
         seen = _seen(config, store, at, now)
     compared = len(seen.stage.codes)
     requests = compared if position.mode == "shadow" else seen.challenger.requests
-    return Evidence(read(config.rollout, seen), requests)
+    readings = read(config.rollout, seen)
+    if config.approval == "required" and position.mode != "bake":
+        asked = approval.reading(config, at.release, position.opponent, now)
+        readings = (*readings, asked)
+    return Evidence(readings, requests)
 
 
 @task(cache_policy=NO_CACHE)

@@ -12,6 +12,7 @@ from tasks import places, undo
 
 if TYPE_CHECKING:
     from models.records import Release
+    from models.registry_approvals import Approval
     from models.registry_stages import Staged
     from tasks.config import Config
 
@@ -69,14 +70,27 @@ def standing(config: Config) -> Standing | None:
 
 def under_way(config: Config) -> bool:
     """Whether there is a step to take: cheap, so that it can be asked often."""
-    return undo.read(config.folder / "serving") is not None or standing(config) is not None
+    return (
+        undo.read(config.folder / "serving") is not None
+        or asked(config) is not None
+        or standing(config) is not None
+    )
+
+
+def asked(config: Config) -> Approval | None:
+    """What people were asked about the challenger, answered or not; None where they were not."""
+    from models.registry_approvals import approval
+
+    return approval(places.registry(config).challenger())
 
 
 def on_the_way(config: Config) -> str:
-    """Which challenger is shadow or canary now: then no other is made. '' for none."""
+    """Which challenger is shadow or canary, or waits for a person's word, now: then no other is
+    made. '' for none."""
     found = standing(config)
     if found is None or found.stage.mode == "bake":
-        return ""
+        question = asked(config)
+        return str(question) if question is not None and question.waits else ""
     return f"version {found.release.version} is {said(found.stage)}"
 
 
@@ -88,14 +102,22 @@ def said(stage: Staged) -> str:
 def of(config: Config, version: str | None) -> dict[str, Any] | None:
     """How far one version's roll-out has come, and why; None for one that had none."""
     from models.errors import RegistryFault
+    from models.registry_approvals import approval
     from models.registry_stages import readable
 
     if version is None:
         return None
     try:
-        stage = readable(places.registry(config).version(version))
+        release = places.registry(config).version(version)
+        stage = readable(release)
     except RegistryFault:  # deleted meanwhile
         return None
+    question = approval(release)
+    if question is not None and not question.passed and (stage is None or question.waits):
+        mode = "waiting" if question.waits else "rolled back"
+        stands = "waiting for a person's approval" if question.waits else question.state
+        at = question.at or question.asked
+        return {"mode": mode, "stage": stands, "since": at, "why": str(question)}
     if stage is None:
         return None
     return {"mode": stage.mode, "stage": said(stage), "since": stage.since, "why": stage.why}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks import lineage, places, standing
+from tasks import alias, approval, lineage, places, standing
 from tasks.rows import now_utc
 from tasks.server import served
 
@@ -36,6 +36,11 @@ def status(config: Config, now: datetime | None = None, decisions: int = 5) -> d
         "champion": _version(config, champion, now) if champion else None,
         "challenger": _version(config, challenger, now) if challenger else None,
         "rollout": standing.told(config),
+        "approval": approval.told(config),
+        "moved": [
+            {key: notice[key] for key in ("said", "at", "server")}
+            for notice in alias.history(config, 3)
+        ],
         "decisions": [
             {key: d[key] for key in ("window_id", "time", "action", "rule", "reasons")}
             for d in last
@@ -58,7 +63,10 @@ def status(config: Config, now: datetime | None = None, decisions: int = 5) -> d
 
 
 def _version(config: Config, release: Release, now: datetime) -> dict[str, Any]:
-    made = lineage.read(config, release)
+    try:
+        made = lineage.read(config, release)
+    except lineage.NotOurs as fault:
+        return {"version": release.version, "fault": str(fault)}
     return {
         "version": release.version,
         "age_days": round((now - made.made).total_seconds() / 86400, 2),

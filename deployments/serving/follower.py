@@ -19,8 +19,10 @@ from typing import Protocol
 
 from deployments.serving import bundles, hooks, loading
 from deployments.serving.attempts import DEATHS, Attempts, Killed
+from deployments.serving.hand_moves import HandMoves, refuse_foreign
 from deployments.serving.metrics import Metrics
 from deployments.serving.slots import Failure, Model, Slot, Slots
+from models.errors import AliasLost
 from models.records import Release
 from models.registry_stages import readable
 from tasks import undo
@@ -89,6 +91,8 @@ class Follower:
         self._undo: undo.Undo | None = None
         self._undo_stamp: tuple[int, int] | None = None
         self._call = hooks.called(folder)
+        self._hands = HandMoves(folder)
+        self._hands_of: str | None = None  # the champion that was last looked at; '': a lost one
         self._attempts = Attempts(folder / "attempts")
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -143,6 +147,10 @@ class Follower:
             challenger = self._registry.challenger()
             if champion is not None and self._undone(champion):  # the registry does not know yet
                 target = self._registry.previous() or champion
+        except AliasLost:  # it answers: somebody has deleted the alias, and what serves stays
+            self._registry_faults = 0
+            self._looked_at_hands("")
+            return self._slots.current is None and self._from_disk()
         except Exception as fault:  # whatever its client raises, what is loaded keeps serving
             self._registry_down(fault)
             return self._slots.current is None and self._from_disk()
@@ -153,9 +161,21 @@ class Follower:
         taken = False
         if not self._serves(target) and not self._too_early(target):
             taken = self._take(target) or (self._slots.current is None and self._from_disk())
+        self._looked_at_hands(champion.version)
         if target is champion and self._serves(champion):
             self._beside(champion, challenger)
         return taken
+
+    def _looked_at_hands(self, champion: str) -> None:
+        """Whenever the alias says something new, whether it was everfit that moved it."""
+        if champion != self._hands_of:
+            self._hands_of = champion
+            current, failure = self._slots.current, self._slots.failure
+            self._hands.look(
+                self._registry,
+                current.release.version if current else None,
+                failure.version if failure else None,
+            )
 
     # The note that takes the champion back
 
@@ -273,6 +293,7 @@ class Follower:
     def _fetched(self, release: Release, *, from_disk: bool = False) -> Slot | None:
         """A slot of the version; None, and noted, when it cannot be had."""
         try:
+            refuse_foreign(release)
             if from_disk:
                 return self._ready(release, self._folder / release.version)
             assert self._registry is not None

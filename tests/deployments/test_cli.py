@@ -58,9 +58,13 @@ def test_every_command_has_help(name):
     assert cli.main.get_command(None, name).short_help in run("--help").output
 
 
-@pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n not in ("demo", "init", "bench")])
+NO_CONFIG = ("demo", "init", "bench")
+MORE = dict.fromkeys(("approve", "reject"), ("7", "--why", "it is right"))
+
+
+@pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n not in NO_CONFIG])
 def test_a_missing_config_is_one_message(name, tmp_path):
-    result = run(name, tmp_path / "gone.yaml")
+    result = run(name, tmp_path / "gone.yaml", *MORE.get(name, ()))
     assert result.exit_code == 1
     assert "no config file at" in result.output
     assert "everfit init" in result.output

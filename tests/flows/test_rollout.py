@@ -53,12 +53,12 @@ def registered(config, window):
     )
 
 
-def begin(config, version="2", now=START):
+def begin(config, version="2", now=START, against="1"):
     from flows.rollout import rollout
 
     verdict = parts.verdict()
     challenger = places.registry(config).version(version)
-    made = Lineage(challenger.window_id, START, 300, None, {}, {}, verdict, "1", 1, 1.0)
+    made = Lineage(challenger.window_id, START, 300, None, {}, {}, verdict, against, 1, 1.0)
     return asyncio.run(rollout(config, challenger, made, "it is better", now))
 
 
