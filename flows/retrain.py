@@ -5,27 +5,40 @@ from __future__ import annotations
 from datetime import datetime
 
 from prefect import flow
+from prefect.states import Completed
 
 from flows.rollout import rollout
-from tasks import claims, lineage, prove, snapshot, standing, tune
-from tasks.config import Config
-from tasks.records import Outcome, utc
-from tasks.rows import now_utc
+from tasks import claims, lineage, once, safety, standing
+from tasks.entry import Model
+from tasks.records import Outcome, now_utc, utc
 
 
-@flow(name="retrain", flow_run_name="retrain-{window_id}", validate_parameters=False)
+@flow(name="retrain", flow_run_name="retrain-{window_id}")
 async def retrain(
-    config: Config, window_id: str, now: datetime | None = None, why: str = ""
+    config: Model,
+    window_id: str = safety.WEEKLY,
+    now: datetime | None = None,
+    why: str = "",
+    attempt: int = 0,  # noqa: ARG001 - tasks.once reads it from the run
 ) -> Outcome:
     """Train a challenger on all labels known at `now`; it serves if the gate lets it through.
 
     `window_id` is the key: a window that was retrained returns its outcome, one whose process died
-    is carried on from what it had finished, and one that runs elsewhere raises `claims.Busy`.
+    is carried on from what it had finished, and one that runs elsewhere raises `claims.Busy`. The
+    weekly schedule names none, and retrains only what was lost. `attempt` counts the runs that the
+    window has been given before: of two with one number, the second ends at once.
     """
     now = utc(now or now_utc())
+    if (ended := await once.another_has_it()) is not None:
+        return ended
+    window_id, why = safety.window(config, window_id, now, why)
+    if window_id is None:
+        return Completed(message=why)
     taken = claims.claim(config, window_id, now)
     if taken.result is not None:
         return claims.outcome_of(taken.result)
+    from tasks import prove, snapshot, tune  # heavy: here the run is running, and has its window
+
     with claims.held(config, window_id, now) as at:
         release = prove.registered(config, window_id, now)
         if release is None:

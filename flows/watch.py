@@ -9,15 +9,14 @@ from prefect import flow
 from flows.retrain import retrain
 from flows.rollout import advance, rollback
 from monitoring.records import Action, Decision
-from tasks import claims, events, monitor, retention, standing
-from tasks.config import Config
-from tasks.records import utc
-from tasks.rows import now_utc
+from tasks import alias, backlog, claims, events, monitor, retention, standing
+from tasks.entry import Model
+from tasks.records import now_utc, utc
 
 
-@flow(name="watch", flow_run_name="watch-{config.name}", validate_parameters=False)
+@flow(name="watch", flow_run_name="watch-{config.name}")
 async def watch(
-    config: Config, now: datetime | None = None, act: bool = True, elsewhere: bool = False
+    config: Model, now: datetime | None = None, act: bool = True, elsewhere: bool = False
 ) -> Decision:
     """Check the newest window at `now`; with `act`, a retrain or a roll-back that it asks for.
 
@@ -29,6 +28,9 @@ async def watch(
     over no other challenger is made.
     """
     now = utc(now or now_utc())
+    if (ended := await backlog.covered(now)) is not None:
+        return ended
+    alias.audit(config, now)
     if act and standing.under_way(config):
         await advance(config, now)
     if act and (unfinished := claims.interrupted(config, now)):

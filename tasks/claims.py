@@ -17,7 +17,6 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import places
 from tasks.records import Outcome
-from tasks.snapshot import discard
 
 if TYPE_CHECKING:
     from models.records import Verdict
@@ -64,6 +63,8 @@ def finish(config: Config, outcome: Outcome, now: datetime) -> Outcome:
         )
     with places.claims(config) as book:
         book.finish(outcome.window_id, asdict(outcome), now, owner=owner())
+    from tasks.snapshot import discard  # with pandas, which a run needs only now
+
     discard(config, outcome.window_id)
     return outcome
 

@@ -91,7 +91,7 @@ def decided(config: Config, decision: Decision, *, asks: bool = False) -> bool:
     action = decision.action.name.lower()
     payload = {
         "window_id": decision.window_id,
-        "key": decision.window_id,
+        "attempt": 0,
         "action": decision.action.value,
         "rule": decision.rule,
         "why": "; ".join(decision.reasons)[:2_000],
@@ -109,8 +109,8 @@ def again(config: Config, window_id: str, attempt: int, why: str) -> bool:
 
     `attempt` counts the tries that the window has had: each asks for one more run and no second.
     """
+    payload = {"window_id": window_id, "why": why[:2_000], "attempt": attempt}
     key = f"{window_id}#{attempt}"
-    payload = {"window_id": window_id, "key": key, "why": why[:2_000], "attempt": attempt}
     return emit(config, "everfit.retrain.again", payload, key=key, asks=RETRAIN)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -55,6 +55,10 @@ class Outcome:
     finished: str  # ISO time by the caller's clock
     warm: bool = False  # the search started from what earlier ones learnt
     stage: str = ""  # of its roll-out, where that had one when the retrain ended
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)
 
 
 def utc(moment: datetime) -> datetime:

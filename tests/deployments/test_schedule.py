@@ -1,59 +1,50 @@
-"""The schedule is Prefect's; what it is given, and what is left out, is ours."""
+"""The schedule is a runner that knows the checks of one model alone."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import threading
 
-import pytest
 from click.testing import CliRunner
 
 from deployments import cli, schedule
 from tasks.config import load
 
 
-def test_the_schedule_gets_the_configs_cron_and_the_commands_flags(tiny_config, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(schedule.scheduled_check, "serve", lambda **options: seen.update(options))
-    config = load(tiny_config, schedule__cron="*/5 * * * *")
+def test_the_schedule_has_the_configs_cron_and_the_commands_flags(tiny_config, monkeypatch):
+    from deployments import definitions
+
+    begun = []
+    monkeypatch.setattr("deployments.runner.run", begun.append)
+    config = load(tiny_config, schedule__cron="*/5 * * * *", serving__port=8101)
     schedule.run_schedule(config, tiny_config, act=False)
-    assert seen["schedule"].cron == "*/5 * * * *"
-    assert seen["schedule"].timezone == "UTC"
-    assert seen["global_limit"].limit == 1
-    assert seen["parameters"] == {
-        "config_path": str(tiny_config),
-        "runs": str(config.folder),
-        "port": config.serving.port,
+    (runner,) = begun
+    assert runner.only == {"watch"}
+    (model,) = runner.models
+    defined = definitions.definitions(model, act=runner.act, elsewhere=runner.elsewhere)["watch"]
+    assert defined["schedules"][0]["cron"] == "*/5 * * * *"
+    assert defined["schedules"][0]["timezone"] == "UTC"
+    assert defined["parameters"] == {
+        "config": {"file": str(tiny_config), "runs": str(config.folder), "port": 8101},
         "act": False,
+        "elsewhere": False,
     }
 
 
-def test_a_check_that_is_long_overdue_is_left_out():
-    now = datetime(2013, 2, 1, 12, tzinfo=UTC)
-    assert not schedule.late(None, now)
-    assert not schedule.late(now - schedule.LATEST_START, now)
-    assert schedule.late(now - schedule.LATEST_START - timedelta(seconds=1), now)
+def test_a_roll_out_whose_step_fails_holds_up_no_other(tiny_config, monkeypatch):
+    stop, asked = threading.Event(), []
+    config = load(tiny_config)
+    other = config.model_copy(update={"name": "other"})
 
+    def under_way(config):
+        asked.append(config.name)
+        if config.name == "other":
+            stop.set()
+            return False
+        raise ConnectionError("the registry is down")
 
-@pytest.mark.prefect
-async def test_a_scheduled_check_says_what_was_decided(tiny_config, monkeypatch):
-    from types import SimpleNamespace
-
-    seen = []
-
-    async def watch(config, act):
-        seen.append((config.name, config.folder, config.serving.port, act))
-        return SimpleNamespace(action=SimpleNamespace(value="keep"), reasons=("quiet", "young"))
-
-    monkeypatch.setattr("flows.watch.watch", watch)
-    runs = tiny_config.parent / "elsewhere"
-    state = await schedule.scheduled_check(str(tiny_config), str(runs), 8101, return_state=True)
-    assert state.is_completed()
-    assert state.message == "keep: quiet; young"
-    assert seen == [("tiny", runs, 8101, True)]
-    monkeypatch.setattr(schedule, "late", lambda due, now: True)
-    state = await schedule.scheduled_check(str(tiny_config), str(runs), 8101, return_state=True)
-    assert state.is_cancelled()
-    assert len(seen) == 1
+    monkeypatch.setattr("tasks.standing.under_way", under_way)
+    schedule.roll_all_on([config, other], stop, every=0.01)
+    assert asked == ["tiny", "other"]
 
 
 def test_a_schedule_has_no_fixed_time(tiny_config):
