@@ -52,14 +52,15 @@ def webhooks(chosen: Plan) -> Iterator[Job]:
 
 class Jobs:
     """Runs them in a thread of its own, one after another; what one did not finish goes on when it
-    is asked for again. `training` hears which model is trained since when, and None at its end."""
+    is asked for again. `training` hears which model is trained since when, and at its end None and
+    what has failed."""
 
     def __init__(
         self,
         jobs: Sequence[Job],
         chosen: Plan,
         told: Callable[[str, str], None],
-        training: Callable[[str, datetime | None], None],
+        training: Callable[[str, datetime | None, str], None],
     ) -> None:
         self._jobs = jobs
         self._env = environment.child(
@@ -87,12 +88,13 @@ class Jobs:
                 return
             if job.trains:
                 self._told(job.model.name, f"trains its first champion; log: {job.log}")
-                self._training(job.model.name, datetime.now(UTC))
-            self._do(job)
+                self._training(job.model.name, datetime.now(UTC), "")
+            failed = self._do(job)
             if job.trains:
-                self._training(job.model.name, None)
+                self._training(job.model.name, None, failed)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: Job) -> str:
+        """What has failed; empty when nothing has."""
         job.log.unlink(missing_ok=True)
         command = [*python("deployments"), *job.arguments]
         child = spawn(job.what, command, url="", log=job.log, env=self._env)
@@ -101,8 +103,15 @@ class Jobs:
             pass
         child.stop()
         if self._over.is_set():
-            return
+            return ""
         if child.process.returncode:
-            self._told(job.model.name, f"{job.what} failed: {last_words(job.log)}")
-        elif not job.trains:
-            self._told(job.model.name, last_words(job.log, 1).splitlines()[-1].strip())
+            failed = f"{job.what} failed, see {job.log}: {_said(job.log)}"
+            self._told(job.model.name, failed)
+            return failed
+        if not job.trains:
+            self._told(job.model.name, _said(job.log))
+        return ""
+
+
+def _said(log: Path) -> str:
+    return last_words(log, 1).splitlines()[-1].strip()

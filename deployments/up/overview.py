@@ -47,9 +47,9 @@ class Observer:
         for overview in self._overviews.values():
             overview.close()
 
-    def training(self, name: str, since: datetime | None) -> None:
-        """A first training begins, or with None ends."""
-        self._put(name, training=since.isoformat() if since else None)
+    def training(self, name: str, since: datetime | None, failed: str) -> None:
+        """A first training begins, or with None has ended, perhaps for a reason."""
+        self._put(name, training=since.isoformat() if since else None, failed=failed)
 
     def _run(self) -> None:
         asked = learnt = float("-inf")
@@ -85,7 +85,7 @@ class Observer:
 
     def _ask(self, name: str) -> None:
         known = self._deployments.get(name, {})
-        watch = [key for key, deployment in known.items() if "watch" in deployment]
+        watch = [key for key, flow in known.items() if flow == "watch"]
         try:
             due = self._prefect.next_run(watch)
             runs = self._prefect.running(list(known))

@@ -146,7 +146,7 @@ def plan(
         mlflow[model.name] = registries[url]
     shown = (*registries.values(), prefect)
     works = [_server(model, models, told) for model in models]
-    works += _runners(place, models, api, told)
+    works.append(_runner(place, models, api, told))
     if wishes.evidently:
         works += [_evidently(model, models, chosen, told) for model in models]
     return Plan(place, tuple(models), api, (shown, tuple(works)), mlflow, not named, tuple(notes))
@@ -246,24 +246,6 @@ def _server(model: Model, models: Sequence[Model], told: Callable[[Part], None])
         grace=_DRAIN,
         told=told,
     )
-
-
-def _runners(
-    place: Place, models: Sequence[Model], api: str, told: Callable[[Part], None]
-) -> list[Part]:
-    from importlib.util import find_spec
-
-    if find_spec("deployments.runner") is not None:
-        return [_runner(place, models, api, told)]
-    env = environment.child(PREFECT_API_URL=api, PREFECT_HOME=str(place.prefect))
-    parts = []
-    for model in models:
-        command = (*stack.python("deployments"), "watch", str(model.path), "--schedule")
-        log = place.logs / f"{model.name}-schedule.log"
-        server = stack.Server("the schedule", command, "", "", log, env)
-        key = label("runner", model, models)
-        parts.append(Part(key, server, lambda: health.Health(True), page=str(log), told=told))
-    return parts
 
 
 def _runner(place: Place, models: Sequence[Model], api: str, told: Callable[[Part], None]) -> Part:

@@ -21,9 +21,11 @@ class Asked:
         self._client.close()
 
     def deployments(self, tag: str) -> dict[str, str]:
-        """Id to name, of those with this tag."""
+        """Id to the name of its flow's function, of those with this tag."""
         found = self._post("/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}})
-        return {str(d["id"]): str(d["name"]) for d in found}
+        return {
+            str(d["id"]): str(d.get("entrypoint") or d["name"]).rpartition(".")[2] for d in found
+        }
 
     def next_run(self, deployments: Sequence[str]) -> datetime | None:
         """When the first of the runs that are scheduled is due."""

@@ -78,6 +78,7 @@ class Up:
             self.phase = "running"
             self.ready_in = time.monotonic() - began
             self.events.tell("up", f"everything is healthy after {self.ready_in:.1f} s")
+            self._begin_jobs(self._plan, ending)
             while not self._over.wait(_TICK):
                 self._tick()
 
@@ -94,6 +95,8 @@ class Up:
                 self._observer = Observer(self.models, chosen.api, self.events.tell)
                 ending.callback(self._observer.stop)
                 self._observer.start()
+
+    def _begin_jobs(self, chosen: Plan, ending: ExitStack) -> None:
         lacking = [m for m in self.models if not _served(m)]
         jobs = list(webhooks(chosen))
         if self.wishes.train:

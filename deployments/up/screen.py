@@ -125,6 +125,8 @@ def about(model: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     text = [("champion", f"version {champion}" if champion else none)]
     if model.get("training"):
         text[0] = ("champion", f"none yet; the first is trained since {clock(model['training'])}")
+    elif model.get("failed") and not champion:
+        text[0] = ("champion", f"none; {model['failed']}")
     if going := model.get("rollout"):
         since = clock(going["since"])
         text.append(("roll-out", f"version {going['version']} is {going['stage']} since {since}"))
