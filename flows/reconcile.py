@@ -9,19 +9,19 @@ from prefect import flow
 from flows.retrain import retrain
 from flows.rollout import advance, rollback
 from monitoring.leftovers import Do, Finding, found
-from tasks import claims, events, leftovers, monitor
+from tasks import alias, backlog, claims, conditions, events, leftovers, monitor
 from tasks import reconcile as upkeep
 from tasks.config import Config
+from tasks.entry import Model
 from tasks.reconcile import Done
-from tasks.records import utc
-from tasks.rows import now_utc
+from tasks.records import now_utc, utc
 
 _ROUNDS = 3  # what is set right may show something else, which was hidden behind it
 
 
-@flow(name="reconcile", flow_run_name="reconcile-{config.name}", validate_parameters=False)
+@flow(name="reconcile", flow_run_name="reconcile-{config.name}")
 async def reconcile(
-    config: Config, now: datetime | None = None, elsewhere: bool = False
+    config: Model, now: datetime | None = None, elsewhere: bool = False
 ) -> list[Done]:
     """Carry on or clean up what broken-off processes have left; what came of each.
 
@@ -30,6 +30,10 @@ async def reconcile(
     event and run by whoever hears it, not here.
     """
     now = utc(now or now_utc())
+    if (ended := await backlog.covered(now)) is not None:
+        return ended
+    alias.audit(config, now)
+    conditions.look(config, now)
     done: list[Done] = []
     with upkeep.alone(config) as mine:
         bounds = leftovers.limits(config, elsewhere=elsewhere)

@@ -20,7 +20,7 @@ def model(tiny_config):
 
 def test_each_flow_has_its_queue_its_schedule_and_the_config(model):
     found = definitions.definitions(model)
-    assert {"watch", "advance", "report", "retrain"} <= set(found)
+    assert list(found) == ["watch", "advance", "reconcile", "report", "retrain"]
     assert len({one["work_pool"]["work_queue_name"] for one in found.values()}) == len(found)
     for flow, one in found.items():
         assert one["work_pool"]["work_queue_name"] in PRIORITIES
@@ -52,9 +52,7 @@ def test_a_schedule_of_never_is_not_active_and_a_change_is_another_version(tiny_
 def test_everything_that_the_file_leaves_open_is_filled_in(model):
     text = definitions.FILE.read_text(encoding="utf-8")
     places = definitions.environment(model)
-    assert set(definitions._PLACE.findall(text)) == set(places) - {"EVERFIT_RECONCILE"} - {
-        "EVERFIT_RECONCILE_ACTIVE"
-    }
+    assert set(definitions._PLACE.findall(text)) == set(places)
     assert "$EVERFIT" not in yaml.safe_dump(list(definitions.definitions(model).values()))
 
 
