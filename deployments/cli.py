@@ -32,6 +32,7 @@ COMMANDS = (
     "purge",
     "webhook",
     "ui",
+    "drill",
     "bench",
 )
 

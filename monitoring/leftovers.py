@@ -27,6 +27,7 @@ class Do(StrEnum):
     ROLL_BACK = "complete the roll-back"
     END = "end the roll-out"
     STEP = "take the roll-out on"
+    TELL = "tell the policy"
     GIVE_UP = "give the window up"
     RESUME = "carry the retrain on"
     RETRAIN = "retrain"
@@ -113,6 +114,7 @@ class Facts:
     champion: str | None = None
     recorded: str | None = None  # the champion by the model's own record
     challenger: str | None = None
+    told: tuple[str, ...] = ()  # keys of what the policy knows
     undo: bool = False  # servers were told to go back, and the registry may not know
     open_runs: tuple[OpenRun, ...] = ()
     silent: tuple[Silent, ...] = ()
@@ -150,6 +152,7 @@ def found(facts: Facts, now: datetime, limits: Limits = Limits()) -> tuple[Findi
         *_versions(facts),
         *_aliases(facts),
         *_rollouts(facts),
+        *_untold(facts, now, limits),
         *_windows(facts, now, limits),
         *_decisions(facts, now, limits),
         *_folders(facts, limits),
@@ -224,6 +227,26 @@ def _rollouts(facts: Facts) -> Iterator[Finding]:
             why = "it was turned away" if bad else "another version took its place"
             detail = {"bad": "yes"} if bad else {}
             yield Finding(Do.END, version.version, f"{why} as {version.stage}", detail=detail)
+
+
+def _untold(facts: Facts, now: datetime, limits: Limits) -> Iterator[Finding]:
+    """Roll-backs that the policy was not told of, so that it would ask for the same again."""
+    done = {w.window_id for w in facts.windows if w.state == "done"}
+    for version in facts.versions:
+        gone, key = version.rolled_back, version.rolled_back_by
+        if (
+            gone is None
+            or not key
+            or version.version == facts.champion
+            or version.stage in _ROLLING
+        ):
+            continue
+        by_retrain = key == version.window_id  # which tells of it itself when it ends
+        told = key in facts.told or (by_retrain and key not in done)
+        if not (told or f"retrain {key}" in facts.told) and now - gone <= limits.horizon:
+            yield Finding(
+                Do.TELL, version.version, f"{key} took it back, and only the registry knows"
+            )
 
 
 def _windows(facts: Facts, now: datetime, limits: Limits) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ async def facts(config: Config, now: datetime, bounds: Limits) -> Facts:
         for claim in claims
     )
     with places.telemetry(config) as store:
-        decisions = store.decisions(_LOOKED_AT)
+        decisions, told = store.decisions(_LOOKED_AT), store.state(config.name) or {}
     registry = places.registry(config)
     holders = {claim.token: claim.window_id for claim in claims if claim.state == "running"}
     return Facts(
@@ -71,6 +71,7 @@ async def facts(config: Config, now: datetime, bounds: Limits) -> Facts:
         champion=_champion(registry),
         recorded=registry.recorded_champion(),
         challenger=registry.challenger_version(),
+        told=tuple(told.get("told", ())),
         undo=undo.read(config.folder / "serving") is not None,
         open_runs=tuple(
             OpenRun(run.run_id, run.window_id, run.version) for run in registry.open_runs()

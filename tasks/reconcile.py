@@ -104,6 +104,11 @@ def _ended(config: Config, finding: Finding, now: datetime) -> str:
     return "ended as rolled back"
 
 
+def _told(config: Config, finding: Finding, now: datetime) -> str:
+    release.remember.fn(config, rolling.told_as(config, finding.subject), now)
+    return "told, as of a refusal"
+
+
 def _given_up(config: Config, finding: Finding, now: datetime) -> str:
     """The window is done: a refusal, so that the policy backs off before it asks again."""
     from tasks import claims
@@ -139,6 +144,7 @@ _WAYS: Mapping[Do, Callable[[Config, Finding, datetime], str]] = {
     Do.HEAL: _heal,
     Do.DROP: _drop,
     Do.END: _ended,
+    Do.TELL: _told,
     Do.GIVE_UP: _given_up,
     Do.DISCARD: _discarded,
 }

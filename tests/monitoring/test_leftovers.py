@@ -159,8 +159,18 @@ def test_a_roll_back_of_which_only_the_tags_are_written_is_completed() -> None:
     assert (finding.do, finding.detail) == (Do.ROLL_BACK, {"decision_id": "d1"})
     by_force = replace(gone, promoted=NOW)  # a person has promoted it again
     assert dos(replace(CALM, versions=(by_force,))) == []
-    moved = replace(CALM, versions=(gone, TWO), champion="2", recorded="2")
+    moved = replace(CALM, versions=(gone, TWO), champion="2", recorded="2", told=("d1",))
     assert dos(moved) == []
+    assert dos(replace(moved, told=())) == [(Do.TELL, "1")]  # or the policy would ask again
+    assert dos(replace(moved, told=()), NOW + 2 * DAY) == []
+
+
+def test_a_version_that_its_own_retrain_took_back_is_told_by_that_retrain() -> None:
+    gone = replace(TWO, rolled_back=NOW - MINUTE, rolled_back_by="w2")
+    facts = replace(CALM, versions=(ONE, gone))
+    assert dos(replace(facts, windows=(window("running"),))) == [(Do.RESUME, "w2")]
+    ended = replace(facts, windows=(window("done"),), told=("retrain w2",))
+    assert dos(ended) == []
 
 
 @pytest.mark.parametrize(
