@@ -31,7 +31,7 @@ from models.records import Release
 from models.registry_audit import Audited
 from models.registry_files import Files
 from models.registry_log import MODEL, milliseconds
-from models.registry_runs import Registration
+from models.registry_upkeep import Upkeep
 
 if TYPE_CHECKING:
     from models.bundle import Predictor
@@ -46,7 +46,7 @@ _QUIET = {  # set before the first import of mlflow, unless the user has set the
 }
 
 
-class Registry(Audited, Registration, Files):
+class Registry(Audited, Upkeep, Files):
     """Versions of the model `name` in the MLflow store at `url`.
 
     `artifacts` is the folder for the files of runs (with an MLflow server at http(s)://, the
