@@ -1,5 +1,7 @@
 """What the model library raises: the rule, the value received and the remedy, in one message."""
 
+import re
+
 
 class ModelError(Exception):
     """Base of all faults of the model library."""
@@ -27,3 +29,13 @@ class Overtaken(RegistryFault):
 
 class AliasLost(RegistryFault):
     """There was a champion, and its alias is gone: somebody deleted it, or its version."""
+
+
+def hidden(text: str) -> str:
+    """`text` without the passwords of the URLs in it.
+
+    >>> hidden("'postgresql://me:s3cr@t@host/db?sslpassword=x' and more")
+    "'postgresql://me:***@host/db?sslpassword=***' and more"
+    """
+    text = re.sub(r"(://[^:/?@\s]*):(?!\*\*\*@)[^\s]*@", r"\1:***@", text)
+    return re.sub(r"(?i)(password=)(?!\*\*\*)[^&\s'\"]*", r"\1***", text)

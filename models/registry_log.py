@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from models.errors import RegistryFault
+from models.errors import RegistryFault, hidden
 from models.records import Candidate, Release, Verdict
 
 CHAMPION = "champion"
@@ -182,14 +182,18 @@ def explain(what: str, fault: BaseException, url: str, artifacts: Path) -> Regis
     if disk_full(fault):
         return RegistryFault(
             f"the registry needs free disk space to {what}; none is left under {artifacts} or for "
-            f"{url}: free some, then try the same again"
+            f"{hidden(url)}: free some, then try the same again"
         )
     remedy = (
         "another process keeps the database locked, so try again, or use PostgreSQL"
         if busy(fault)
+        else "set PGPASSWORD, or the whole URL in EVERFIT_REGISTRY_URL"
+        if "password" in str(fault).lower()
         else "see that the store and its folder can be reached and written, then try again"
     )
-    return RegistryFault(f"could not {what} in the registry at {url}: {fault}: {remedy}")
+    return RegistryFault(
+        f"could not {what} in the registry at {hidden(url)}: {hidden(str(fault))}: {remedy}"
+    )
 
 
 def release(found: Any) -> Release:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.data import times
-from models.errors import DataFault
+from models.errors import DataFault, hidden
 from models.sql_frames import frame, joined
 
 if TYPE_CHECKING:
@@ -86,10 +86,12 @@ class SqlSource:
         from sqlalchemy import text
 
         statement = text(self.query)
-        with self._reading() as connection:
-            result = connection.execution_options(
+        with (
+            self._reading() as connection,
+            connection.execution_options(
                 stream_results=True, max_row_buffer=self.chunk_rows
-            ).execute(statement, self._moments(connection, after, until))
+            ).execute(statement, self._moments(connection, after, until)) as result,
+        ):
             names = [str(name) for name in result.keys()]  # noqa: SIM118 - no dict
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise DataFault(
@@ -186,12 +188,6 @@ def parameters(query: str) -> set[str]:
     return set(re.findall(r"(?<![:\w\\]):(\w+)(?!:)", _ASIDE.sub(" ", query)))
 
 
-def hidden(text: str) -> str:
-    """`text` without the passwords of the URLs in it."""
-    text = re.sub(r"(://[^:/?@\s]*):[^\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)(password=)[^&\s'\"]*", r"\1***", text)
-
-
 def shown(url: str) -> str:
     """A database for a person: without its password and its driver's options."""
     return hidden(url).partition("?")[0]
@@ -213,7 +209,7 @@ def _remedy(said: str) -> str:
         return "set PGPASSWORD, or the whole URL in EVERFIT_DATA_URL"
     if "permission denied" in lower:
         return "grant SELECT to this user"
-    if "read-only" in lower or "readonly" in lower:
+    if any(mark in lower for mark in ("read-only", "readonly", "data-modifying")):
         return "a query may only read: take out what writes"
     if "connection" in lower:
         return "check that the server runs and that data.source is right"

@@ -12,6 +12,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from models.errors import hidden
+
+__all__ = ["checked", "data_url", "faults", "has_password", "hidden", "registry_url", "schema"]
+
 TELEMETRY = "EVERFIT_TELEMETRY_URL"
 REGISTRY = "EVERFIT_REGISTRY_URL"
 ARTIFACTS = "EVERFIT_ARTIFACTS"
@@ -103,16 +107,6 @@ def has_password(url: str) -> bool:
     (True, False)
     """
     return hidden(url) != url
-
-
-def hidden(text: str) -> str:
-    """`text` without the passwords of the URLs in it.
-
-    >>> hidden("'postgresql://me:s3cr@t@host/db?sslpassword=x' and more")
-    "'postgresql://me:***@host/db?sslpassword=***' and more"
-    """
-    text = re.sub(r"(://[^:/?@\s]*):(?!\*\*\*@)[^\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)(password=)(?!\*\*\*)[^&\s'\"]*", r"\1***", text)
 
 
 def _scheme_fault(url: str, key: str, place: str) -> str | None:
