@@ -30,13 +30,16 @@ class Overview:
             self._store.close()
 
     def look(self) -> dict[str, Any]:
-        """Champion, roll-out, retrain under way and last decision, as plain values.
+        """Champion, roll-out, approval that is waited for, retrain under way and last decision.
 
         What there is none of is None. Raises RegistryFault or StoreFault.
         """
+        from models.registry_approvals import approval
+
         registry, (store, claims) = self._open_registry(), self._open_store()
         champion, challenger = registry.champion(), registry.challenger()
         going = _going(champion, challenger)
+        asked = approval(challenger)
         busy = claims.running(self.config.name)
         last = store.decisions(1)
         return {
@@ -48,6 +51,9 @@ class Overview:
                 "stage": standing.said(going[1]),
                 "since": going[1].since,
             },
+            "approval": {"version": asked.version, "said": str(asked)}
+            if asked is not None and asked.waits
+            else None,
             "retrain": None
             if busy is None
             else {

@@ -127,6 +127,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             )
     for key, begins, ends in (
         ("rollout", _rollout, "the roll-out is over"),
+        ("approval", _approval, "nobody is asked for an approval any more"),
         ("retrain", _retrain, "the retrain is over"),
         ("decision", decision, ""),
     ):
@@ -140,6 +141,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _rollout(found: Mapping[str, Any]) -> str:
     return f"roll-out: version {found['version']} is {found['stage']}"
+
+
+def _approval(found: Mapping[str, Any]) -> str:
+    return f"{found['said']}: `everfit approve` or `everfit reject`"
 
 
 def _retrain(found: Mapping[str, Any]) -> str:

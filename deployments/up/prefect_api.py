@@ -14,8 +14,10 @@ _TIMEOUT = 5.0
 class Asked:
     """A Prefect server's deployments and flow runs. Every method raises httpx.HTTPError."""
 
-    def __init__(self, api: str) -> None:
-        self._client = httpx.Client(base_url=api, timeout=_TIMEOUT, trust_env=False)
+    def __init__(self, api: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(
+            base_url=api, timeout=_TIMEOUT, trust_env=False, transport=transport
+        )
 
     def close(self) -> None:
         self._client.close()

@@ -123,13 +123,15 @@ def about(model: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     champion = model["champion"]
     none = "none yet: `everfit train " + model["config"] + "` in another terminal"
     text = [("champion", f"version {champion}" if champion else none)]
-    if model.get("training"):
+    if model.get("training") and not champion:
         text[0] = ("champion", f"none yet; the first is trained since {clock(model['training'])}")
     elif model.get("failed") and not champion:
         text[0] = ("champion", f"none; {model['failed']}")
     if going := model.get("rollout"):
         since = clock(going["since"])
         text.append(("roll-out", f"version {going['version']} is {going['stage']} since {since}"))
+    if asked := model.get("approval"):
+        text.append(("approval", f"{asked['said']}: `everfit approve` or `everfit reject`"))
     if going := model.get("retrain"):
         text.append(
             ("retrain", f"window {going['window_id']}, since {clock(going['since'])}"
