@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from deployments.serving.inference_protocol import quickly
 from deployments.serving.protocols import Invocation, parse
@@ -43,12 +44,10 @@ _TENSOR = _pattern(
 )  # fmt: skip
 _TENSOR_END = re.compile(_pattern(rb"\}", rb"\]", rb"\}").pattern + rb"\Z")
 
+_FLOATS = frozenset((float, type(None)))
 _MOST = 8  # forms that are remembered
 _TRIES = 256  # bodies that are looked at for a form, then no more
 _LONGEST_END = 32
-
-_LISTS = msgspec.json.Decoder(list[list[float | int | str | None]])
-_FLOATS = msgspec.json.Decoder(list[float | None])
 
 
 class Form(NamedTuple):
@@ -87,7 +86,7 @@ class Bodies:
             if body.startswith(form.start) and body.endswith(form.end):
                 try:
                     found = form.read(memoryview(body)[len(form.start) : -len(form.end)])
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                except ValueError:  # of all decoders; what the values are, their checks find out
                     return None
                 return found if found and len(found) <= self._maximum else None
         return None
@@ -112,11 +111,11 @@ class Bodies:
         return self._tries > 0 and len(self._forms) < _MOST
 
     def _lists(self, values: memoryview) -> Table | None:
-        found = _LISTS.decode(values)
+        found = orjson.loads(values)
         width = len(self._order)
-        if len(found) == 1:
-            return found if len(found[0]) == width else None
-        return found if set(map(len, found)) == {width} else None
+        if type(found) is not list or not {list}.issuperset(map(type, found)):
+            return None
+        return found if {width}.issuperset(map(len, found)) else None
 
     def _named(self, values: memoryview) -> Table | None:
         if self._records is None:
@@ -127,8 +126,10 @@ class Bodies:
         width = len(self._order)
 
         def read(values: memoryview) -> Table | None:
-            found = _FLOATS.decode(values)
-            if len(found) != count * width:
+            found = orjson.loads(values)
+            if type(found) is not list or len(found) != count * width:
+                return None
+            if not _FLOATS.issuperset(map(type, found)):  # whole numbers are made floats elsewhere
                 return None
             return [found[at : at + width] for at in range(0, len(found), width)]
 

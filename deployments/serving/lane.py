@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from deployments.serving.bodies import Bodies, Inferences, Invocations, Table
 from deployments.serving.errors import RequestFault
 from deployments.serving.heads import Head
@@ -154,12 +156,12 @@ class Lanes:
         numbers, categories = read
         probabilities = slot.model.predict_rows(numbers, [*categories.values()])
         labels: list[int] = probabilities.argmax(axis=1).tolist()
-        shares = texts(probabilities)
+        shares = texts(probabilities) if len(table) == len(batch) else None
         ids = new_ids(len(table))
         now = time.perf_counter()
         spent = [now - read.request.started for read in batch]
         self._tell(ready, Checked(ready.reader.names, numbers, categories, ready.reader.order, None,
-                                  table, ids, None), shares, batch, spent)  # fmt: skip
+                                  table, ids, None), probabilities, batch, spent)  # fmt: skip
         service.tally.many(
             ((r.request.lane.name, s, len(r.rows)) for r, s in zip(batch, spent, strict=True)),
             slot.release.version,
@@ -167,14 +169,23 @@ class Lanes:
         end = 0
         for one in batch:
             start, end = end, end + len(one.rows)
-            _send(ready.writer, one, ids[start:end], labels[start:end], shares[start:end])
+            writer = ready.writer
+            if one.request.lane.name == "infer":
+                joined = '","'.join(ids[start:end]).encode()
+                body = writer.inference(joined, labels[start:end], probabilities[start:end], one.id)
+            elif shares is not None:
+                body = writer.invocation(ids[start].encode(), labels[start], shares[start])
+            else:
+                joined = '","'.join(ids[start:end]).encode()
+                body = writer.invocations(joined, labels[start:end], probabilities[start:end])
+            _send(writer, one.request.connection, ids[start:end], body)
         return True
 
     def _tell(
         self,
         ready: Ready,
         checked: Checked,
-        shares: list[bytes],
+        probabilities: np.ndarray,
         batch: Sequence[Read],
         spent: Sequence[float],
     ) -> None:
@@ -195,7 +206,7 @@ class Lanes:
                 features=None,
                 names=checked.order,
                 rows=checked.rows or (),
-                probabilities=shares,
+                probabilities=probabilities,
                 latency_ms=latencies,
             )
         )
@@ -223,23 +234,12 @@ def _read(ready: Ready, one: Waiting) -> Read | None:
     return None if ignored or rows.columns else Read(one, table, found.id)
 
 
-def _send(
-    writer: Writer, one: Read, ids: list[str], labels: list[int], shares: list[bytes]
-) -> None:
-    if len(ids) == 1:
-        joined = told = ids[0].encode()
+def _send(writer: Writer, connection: Connection, ids: list[str], body: bytes) -> None:
+    if len(ids) <= _HEADER_IDS:
+        told = ids[0] if len(ids) == 1 else ",".join(ids)
+        connection.send(writer.told % (told.encode(), len(body)), body)
     else:
-        joined = '","'.join(ids).encode()
-        told = ",".join(ids).encode() if len(ids) <= _HEADER_IDS else b""
-    if one.request.lane.name == "infer":
-        body = writer.inference(joined, labels, shares, one.id)
-    else:
-        body = writer.invocation(joined, labels, shares)
-    if told:
-        head = b"%bx-prediction-ids: %b\r\ncontent-length: %d\r\n" % (writer.head, told, len(body))
-    else:
-        head = b"%bcontent-length: %d\r\n" % (writer.head, len(body))
-    one.request.connection.send(head, body)
+        connection.send(b"%bcontent-length: %d\r\n" % (writer.head, len(body)), body)
 
 
 def of(service: Any) -> Callable[[Head], Lane | None]:

@@ -186,10 +186,10 @@ def _repeated(field: str, names: list[str]) -> RequestFault:
 
 def render(answer: Answer) -> bytes:
     """MLflow's `predictions` as records, with the version and the ids beside them."""
-    prediction = _prediction(tuple(map(str, answer.classes)))
+    record = prediction(tuple(map(str, answer.classes)))
     columns = np.asarray(answer.probabilities).T.tolist()
     body: dict[str, Any] = {
-        "predictions": list(map(prediction, answer.labels, *columns)),
+        "predictions": list(map(record, answer.labels, *columns)),
         "model_version": answer.version,
         "ids": answer.ids,
     }
@@ -199,7 +199,7 @@ def render(answer: Answer) -> bytes:
 
 
 @functools.lru_cache(maxsize=8)
-def _prediction(classes: tuple[str, ...]) -> Callable[..., Any]:
+def prediction(classes: tuple[str, ...]) -> Callable[..., Any]:
     """What makes a record of `label` and one `probability_<class>` for each class."""
     names = ["label", *(f"probability_{value}" for value in classes)]
     return struct("Prediction", dict.fromkeys(names, Any)) or (

@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments import environment
-from deployments.serving import beside
+from deployments.serving import beside, recorder
 from deployments.serving.balance import Share
-from deployments.serving.supervisor import FOLDER, Supervisor, listen
+from deployments.serving.supervisor import FOLDER, Supervisor, end_with_parent, listen
 from tasks.config import Config, ConfigFault, load
 
 if TYPE_CHECKING:
@@ -89,6 +86,7 @@ def supervise(
         places["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(folder, "metrics")
         os.mkdir(places["PROMETHEUS_MULTIPROC_DIR"])
     os.environ.update(places)
+    place = recorder.address(folder)
     try:
         Supervisor(
             listening,
@@ -100,6 +98,7 @@ def supervise(
             memory_mb=config.serving.memory_mb,
             sample=sample,
             share=share,
+            helpers={"recorder": functools.partial(recorder.run, config, place)} if place else {},
         ).serve()
     finally:
         for name in places:
@@ -115,7 +114,7 @@ def _work(
     listening: socket.socket,
 ) -> None:
     """What a worker's process does."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     worker().run(listening, Share(share, number, workers))
 
 
@@ -124,12 +123,3 @@ def _worker() -> Worker:
     from deployments.serving.app import from_environment
 
     return from_environment()
-
-
-def _end_with_parent() -> None:
-    """A worker whose supervisor was killed would hold the port for ever: it ends in good order."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        logging.getLogger(__name__).error("the supervisor is gone: this worker ends")
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -30,8 +30,7 @@ class Served:
     times: float | Sequence[datetime]
     version: str
     features: Mapping[str, Sequence[Any]] | None
-    # (n, k), or the numbers of each row as JSON without the brackets
-    probabilities: np.ndarray | Sequence[Sequence[float]] | list[bytes]
+    probabilities: np.ndarray | Sequence[Sequence[float]]  # (n, k)
     latency_ms: float | Sequence[float]  # of all rows, or of each
     names: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
@@ -61,11 +60,6 @@ def _rows(request: Served, recording: Recording) -> Iterator[tuple[Any, ...]]:
     record = _record(tuple(names))
     sent = request.probabilities
     sent = sent.tolist() if isinstance(sent, np.ndarray) else sent
-    answers = (
-        [f"[{text.decode()}]" for text in sent]
-        if sent and isinstance(sent[0], bytes)
-        else [to_json(row).decode() for row in sent]
-    )
     spent = request.latency_ms
     latencies = [float(spent)] * len(request.ids) if isinstance(spent, int | float) else spent
     times = request.times
@@ -76,12 +70,12 @@ def _rows(request: Served, recording: Recording) -> Iterator[tuple[Any, ...]]:
     )
     every = recording.share >= 1.0
     for id_, moment, row, answer, latency in zip(
-        request.ids, moments, rows, answers, latencies, strict=True
+        request.ids, moments, rows, sent, latencies, strict=True
     ):
         stored = id_ if recording.key is None else recording.stored_id(id_)
         if every or recording.keeps(stored):
             features = to_json(record(*row)).decode()
-            yield stored, moment, version, features, answer, latency
+            yield stored, moment, version, features, to_json(answer).decode(), latency
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +23,8 @@ from deployments.serving.comparer import Comparer, When
 from deployments.serving.errors import RequestFault
 from deployments.serving.follower import Champions, Follower
 from deployments.serving.late_store import LateStore
-from deployments.serving.metrics import Metrics
+from deployments.serving.metrics import FOLDER, Metrics
+from deployments.serving.recorder import Away, address
 from deployments.serving.routing import request_key
 from deployments.serving.rows import Checked, Reader, Rows
 from deployments.serving.slots import Answer, Model, Slot, Slots
@@ -116,6 +118,7 @@ class Service:
             flush_seconds=config.serving.flush_seconds,
             spool=Spool(config.folder / "spool", spool_bytes, self.metrics.dropped),
             recording=self.recording,
+            away=None if (place := address(os.environ.get(FOLDER))) is None else Away(place),
         )
         self.follower = Follower(
             self.slots,

@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,10 +35,11 @@ log = logging.getLogger(__name__)
 _STEADY = 60.0  # seconds that a worker lives when its end is not the fault of its beginning
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # before the second start in a row, then doubled
 _READY = 60.0  # seconds that a successor has to answer
+_HELPER_SILENT = 10.0  # seconds
 _TICK = 0.5
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
-__all__ = ["FOLDER", "Backoff", "Supervisor", "beat_file", "listen", "why"]
+__all__ = ["FOLDER", "Backoff", "Supervisor", "beat_file", "end_with_parent", "listen", "why"]
 
 _fork = multiprocessing.get_context("fork")
 
@@ -91,6 +93,20 @@ def why(exit_code: int | None) -> str:
         with contextlib.suppress(ValueError):
             return signal.Signals(-exit_code).name
     return f"exit {exit_code}"
+
+
+def end_with_parent() -> None:
+    """Have this process end in good order when the one above is gone, which was killed: a worker
+    would hold the port for ever."""
+    threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        log.error("the supervisor is gone: this process ends")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Child:
@@ -267,10 +283,14 @@ class Supervisor:
 
     def _kill_the_silent(self) -> None:
         """One that is stopped cannot end itself, and would keep its share of connections."""
-        for child in (*self._workers.values(), *self._all_beside()):
+        limit = 1.5 * self._hang_seconds
+        limits = [(child, limit) for child in self._workers.values()]
+        # helpers beat whatever they do; stopped in the midst of it, one may hold the store
+        limits += [(child, min(limit, _HELPER_SILENT)) for child in self._beside.values()]
+        for child, most in limits:
             with contextlib.suppress(OSError):
                 silent = time.time() - beat_file(self._folder, child.pid).stat().st_mtime
-                if silent > 1.5 * self._hang_seconds and child.alive:
+                if silent > most and child.alive:
                     log.error("%s is silent for %.0f s: killed", child.process.name, silent)
                     child.process.kill()
                     child.process.join(_TICK)

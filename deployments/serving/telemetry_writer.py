@@ -33,6 +33,14 @@ _LONGEST_COUNT_WAIT = 300.0
 _MAXIMUM_COUNTS = 10_000  # rows of counts held while the store is down: days of them
 
 
+class Away(Protocol):
+    """`deployments.serving.recorder.Away`: rows written elsewhere, or None."""
+
+    def record(self, batch: Sequence[Served]) -> Any: ...
+    def record_encoded(self, batch: Batch) -> Any: ...
+    def close(self) -> None: ...
+
+
 class Sink(Protocol):
     """The part of `TelemetryStore` that takes predictions and counts."""
 
@@ -64,7 +72,8 @@ class TelemetryWriter:
 
     Rows beyond a bound are dropped and counted, never the request. So are rows that are at fault
     themselves (RecordFault), so that they don't block those behind them. `recording` says what is
-    kept of a row.
+    kept of a row. `away` writes in another process what is to be written; where it does not, this
+    one does.
 
     Counts of requests are added up here by minute, and by the store over workers and restarts; they
     are written every `count_seconds`, and a fault with them holds up no prediction.
@@ -80,11 +89,13 @@ class TelemetryWriter:
         count_seconds: float = _COUNT_SECONDS,
         spool: Spool | None = None,
         recording: Recording | None = None,
+        away: Away | None = None,
     ) -> None:
         self._store = store
         self._observer = observer
         self._spool = spool
         self._recording = recording or Recording()
+        self._away = away
         self._flush_seconds = flush_seconds
         self._maximum_rows = maximum_rows
         self._queue: deque[Served] = deque()
@@ -213,6 +224,8 @@ class TelemetryWriter:
                     log.error("telemetry store is down at shutdown: %d rows lost", self._rows)
                     self._observer.dropped(self._rows)
                 break
+        if self._away is not None:
+            self._away.close()
         if self._spool is not None:
             if left := self._spool.rows:
                 log.warning("%d rows are left on disk for the next start", left)
@@ -293,8 +306,7 @@ class TelemetryWriter:
 
     def _write(self, batch: list[Served]) -> None:
         try:
-            encoded = encode(batch, self._recording)
-            self._record(encoded)
+            left_out = self._bring(batch)
         except RecordFault:
             if len(batch) > 1:  # one request's fault must not cost the others: find it
                 for served in batch:
@@ -308,7 +320,16 @@ class TelemetryWriter:
                 raise
         else:
             if self._gone(batch):
-                self._observer.unsampled(encoded.left_out)
+                self._observer.unsampled(left_out)
+
+    def _bring(self, batch: list[Served]) -> int:
+        """Into the store, by the recorder where there is one; gives how many are left out."""
+        if self._away is not None and (done := self._away.record(batch)) is not None:
+            self._observer.written(done.new)
+            return done.left_out
+        encoded = encode(batch, self._recording)
+        self._record(encoded)
+        return encoded.left_out
 
     def _send(self, batch: Batch) -> None:
         """One batch from the disk."""
@@ -323,6 +344,9 @@ class TelemetryWriter:
 
     def _record(self, batch: Batch) -> None:
         if not batch.rows:
+            return
+        if self._away is not None and (done := self._away.record_encoded(batch)) is not None:
+            self._observer.written(done.new)
             return
         stored = self._store.record_encoded(batch.data, batch.rows)
         self._observer.written(getattr(stored, "new", batch.rows))

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from deployments.serving.inference_protocol import class_datatype
+from deployments.serving.protocols import prediction
 
 encode = msgspec.json.encode
 
@@ -30,9 +31,12 @@ class Writer:
     """Writes the answers of one version. `labels` are given as places in `classes`."""
 
     def __init__(self, name: str, version: str, classes: Sequence[Any]) -> None:
+        self._classes = tuple(classes)
+        self._record = prediction(tuple(map(str, classes)))
         self._labels = [encode(value) for value in classes]
         self.head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-model-version: %b\r\n"
         self.head %= version.encode("latin-1")
+        self.told = _plain(self.head) + b"x-prediction-ids: %b\r\ncontent-length: %d\r\n"
         keys = [encode(f"probability_{value}") for value in classes]
         self._rows = [
             b'{"label":%b,' % _plain(label) + b",".join(_plain(key) + b":%b" for key in keys) + b"}"
@@ -58,24 +62,24 @@ class Writer:
             + b"]%b}"
         )
 
-    def invocation(self, ids: bytes, labels: Sequence[int], shares: Sequence[bytes]) -> bytes:
-        """MLflow's form; `ids` between `","`, `shares` as `texts` gives them."""
-        rows = self._rows
-        if len(labels) == 1:
-            found = rows[labels[0]] % tuple(shares[0].split(b","))
-        else:
-            found = b",".join(
-                [rows[i] % tuple(t.split(b",")) for i, t in zip(labels, shares, strict=True)]
-            )
-        return self._invocation % (found, ids)
+    def invocation(self, id: bytes, label: int, share: bytes) -> bytes:
+        """MLflow's form of one row; `share` as `texts` gives it."""
+        return self._invocation % (self._rows[label] % tuple(share.split(b",")), id)
+
+    def invocations(self, ids: bytes, labels: Sequence[int], shares: np.ndarray) -> bytes:
+        """As `invocation`, of many rows (n, k): quicker for more than a few."""
+        values = map(self._classes.__getitem__, labels)
+        found = encode(list(map(self._record, values, *shares.T.tolist())))
+        return self._invocation % (found[1:-1], ids)
 
     def inference(
-        self, ids: bytes, labels: Sequence[int], shares: Sequence[bytes], id: str | None
+        self, ids: bytes, labels: Sequence[int], shares: np.ndarray, id: str | None
     ) -> bytes:
-        """The Open Inference Protocol's form; `id` is the request's own."""
+        """The Open Inference Protocol's form; `id` is the request's own, `ids` between `","`,
+        `shares` (n, k)."""
         count = len(labels)
         parts: list[Any] = [ids, count, b",".join([self._labels[i] for i in labels])]
-        for column in zip(*[text.split(b",") for text in shares], strict=True):
-            parts += (count, b",".join(column))
+        for column in shares.T.tolist():
+            parts += (count, encode(column)[1:-1])
         parts.append(b"" if id is None else b',"id":' + encode(id))
         return self._inference % tuple(parts)

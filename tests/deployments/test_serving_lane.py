@@ -214,11 +214,14 @@ def test_templates_write_what_the_protocols_write(data):
     answer = Answer("a %d", "7", classes, ids, [classes[i] for i in labels], proba, [])
     writer = Writer("a %d", "7", classes)
     joined = '","'.join(ids).encode()
-    assert writer.invocation(joined, labels, texts(proba)) == protocols.render(answer)
+    assert writer.invocations(joined, labels, proba) == protocols.render(answer)
+    if count == 1:
+        (share,) = texts(proba)
+        assert writer.invocation(joined, labels[0], share) == protocols.render(answer)
     id_ = data.draw(st.none() | st.text(max_size=3))
     sent = SimpleNamespace(outputs=[], parameters={}, id=id_)
     whole, _ = inference_protocol.render(answer, sent)
-    assert writer.inference(joined, labels, texts(proba), id_) == whole
+    assert writer.inference(joined, labels, proba, id_) == whole
 
 
 NUMBERS = (Column("a", "number"), Column("b", "number"))
