@@ -7,10 +7,8 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import events, hands, places
+from tasks.steps import step
 
 if TYPE_CHECKING:
     from models.registry_audit import Moved
@@ -21,7 +19,7 @@ log = logging.getLogger(__name__)
 KIND, LOST = "alias moved", "alias lost"  # of the notices
 
 
-@task(cache_policy=NO_CACHE)
+@step()
 def audit(config: Config, now: datetime) -> Moved | None:
     """Record a move of the alias past everfit: as tags, in telemetry, and as an event, once.
 

@@ -14,6 +14,8 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from tasks.steps import is_sparing
+
 if TYPE_CHECKING:
     from models.records import Trial, Verdict
     from monitoring.records import Decision, Signal, Signals
@@ -33,6 +35,8 @@ def _verdict_word(signal: Signal) -> str:
 
 
 def signals_table(model: str, signals: Signals) -> None:
+    if is_sparing():
+        return
     create_table_artifact(
         key=key(model, "signals"),
         table=[
@@ -54,6 +58,8 @@ def signals_table(model: str, signals: Signals) -> None:
 
 
 def decision_markdown(model: str, decision: Decision) -> None:
+    if is_sparing() and decision.action.value == "keep":
+        return
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
     if decision.nearly:
         reasons += "\n\nRules that nearly fired:\n\n"

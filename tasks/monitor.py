@@ -7,13 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from monitoring.records import Action, Decision, Signals, Window
 from tasks import artifacts, lineage, places
 from tasks.evidence import champion_of, evidence, settings, spent
 from tasks.pictures import drawn
+from tasks.steps import step
 
 if TYPE_CHECKING:
     from tasks.config import Config
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 _TRIES = 5  # at a decision, while others change the policy's state
 
 
-@task(cache_policy=NO_CACHE)
+@step()
 def current_window(config: Config, now: datetime) -> Window:
     """The newest window that ends at `now`, answered by the champion."""
     champion = champion_of(config)
@@ -33,7 +31,7 @@ def current_window(config: Config, now: datetime) -> Window:
         )
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=1)
+@step(retries=2, retry_delay_seconds=1)
 def measure(config: Config, window: Window, now: datetime) -> Signals:
     """Every detector's word about the window."""
     from monitoring.measure import measure as measured
@@ -43,7 +41,7 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
     return signals
 
 
-@task(cache_policy=NO_CACHE)
+@step()
 def decide(config: Config, signals: Signals, now: datetime) -> Decision:
     """Let the rules speak, and keep what they said. A window that was decided stays decided."""
     from monitoring.errors import StateMoved

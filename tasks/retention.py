@@ -6,12 +6,10 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from monitoring.retention import Limits, Purged
 from tasks import places
 from tasks.config import ConfigFault
+from tasks.steps import step
 
 if TYPE_CHECKING:
     from tasks.config import Config
@@ -69,7 +67,7 @@ def limits(
     return Limits(labelled, min(labelled, now - 2 * delay), min(before, now - _USUAL))
 
 
-@task(cache_policy=NO_CACHE)
+@step()
 def retain(config: Config, now: datetime) -> Purged | None:
     """Purge what is older than `telemetry.keep`; None without one. A fault here ends no check."""
     if config.telemetry.keep is None:

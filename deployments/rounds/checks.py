@@ -105,10 +105,11 @@ async def _watched(config: Config, now: datetime, job: Job, tell: Callable[[Any]
     from prefect import tags
 
     from flows.watch import watch
+    from tasks import steps
 
     def running(_flow: Any, run: Any, _state: Any) -> None:
         tell(str(run.id))
 
     one = watch.with_options(on_running=[running])
-    with tags("round", f"model:{config.name}"):
+    with tags(f"model:{config.name}"), steps.sparing():
         return await one(config, now=now, act=job["act"], elsewhere=True)

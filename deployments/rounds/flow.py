@@ -152,7 +152,7 @@ def round_of_checks(
     """Check the models of `configs` (files, patterns, @FILE), of these the ones with the schedule
     `cron` if that is given, in `workers` warm processes; the order is remembered in `place`.
 
-    Every check is a flow run of its own, with the tags `round` and `model:NAME`. A check that takes
+    Every check is a flow run of its own, with the tag `model:NAME`. A check that takes
     longer than `seconds` is ended. The round has failed when every one of its checks has.
     """
     due, now = runtime.flow_run.scheduled_start_time, datetime.now(UTC)
