@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,4 +278,17 @@ def _rest(config: Config) -> list[str]:
     return [
         f"serves on {config.server_url}, checks at '{config.schedule.cron}', {thresholds}",
         f"tests windows of {windows} for drift, {level}; rule set {config.policy.rule_set}",
+        *_people(config),
     ]
+
+
+def _people(config: Config) -> list[str]:
+    """Who decides and who is told; what the environment here lacks for it."""
+    said = []
+    if config.approval == "required":
+        within = f"{config.approval_within.total_seconds() / 86400:.3g} days"
+        said.append(f"a person approves what passed its gate, within {within}, before it answers")
+    for entry in config.notify:
+        lacking = "" if os.environ.get(entry.to.variable) else " (not set here: set it there)"
+        said.append(f"tells {entry.to} of {', '.join(entry.on)}, by {entry.to.variable}{lacking}")
+    return said

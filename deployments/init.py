@@ -272,6 +272,17 @@ schedule:
                             # has looked at for a week; or never
   # report: "0 7 * * 1"     # the week's digest; or never
   # reconcile: "*/5 * * * *"  # looks for what broke off or was lost; or never
+
+disk:                       # people are told when less is free under runs/{name}
+  # free_share: 0.05        # of the disk
+  # free_mb: 500
+
+# notify: []                # who is told of what, such as
+# - {{on: [decision, promoted, refused, rolled back], to: {{slack: EVERFIT_SLACK_URL}}}}
+# - {{on: [approval needed, approved, rejected], to: {{email: [me@example.com]}}}}
+# - {{on: [no labels, watch late, disk low, alias moved], to: {{webhook: EVERFIT_ALERT_URL}}}}
+                            # a URL is a secret: named is the environment variable that holds it;
+                            # mail goes by the server in EVERFIT_SMTP_URL
 """)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deployments import automations, environment
+from deployments import automations, environment, notifications
 from deployments.definitions import POOL, Model, definitions, digest
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ async def model(
         if only is None or flow in only:
             found[flow] = await _deployment(client, one, defined)
             await automations.ensure(client, found[flow], defined.get("triggers", []))
+    await notifications.ensured(client, one.config)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from prefect import flow
@@ -9,12 +10,14 @@ from prefect import flow
 from flows.retrain import retrain
 from flows.rollout import advance, rollback
 from monitoring.leftovers import Do, Finding, found
-from tasks import alias, backlog, claims, conditions, events, leftovers, monitor
+from tasks import alias, backlog, claims, conditions, events, leftovers, monitor, standing
 from tasks import reconcile as upkeep
 from tasks.config import Config
 from tasks.entry import Model
 from tasks.reconcile import Done
 from tasks.records import now_utc, utc
+
+log = logging.getLogger(__name__)
 
 _ROUNDS = 3  # what is set right may show something else, which was hidden behind it
 
@@ -32,10 +35,10 @@ async def reconcile(
     now = utc(now or now_utc())
     if (ended := await backlog.covered(now)) is not None:
         return ended
-    alias.audit(config, now)
-    conditions.look(config, now)
     done: list[Done] = []
     with upkeep.alone(config) as mine:
+        if mine:
+            await people(config, now)
         bounds = leftovers.limits(config, elsewhere=elsewhere)
         for _ in range(_ROUNDS if mine else 0):
             facts = await leftovers.facts(config, now, bounds)
@@ -47,6 +50,17 @@ async def reconcile(
     if done:
         upkeep.report(config, done)
     return done
+
+
+async def people(config: Config, now: datetime) -> None:
+    """Record what hands did to the alias, go on from what people said, tell them what holds."""
+    try:
+        alias.audit(config, now)
+        if standing.under_way(config):
+            await advance(config, now)
+    except Exception:  # what the dead have left has its turn all the same
+        log.exception("%s: what people did could not be followed", config.name)
+    conditions.look(config, now)
 
 
 async def settled(config: Config, finding: Finding, now: datetime, elsewhere: bool) -> Done:

@@ -9,7 +9,7 @@ from prefect import flow
 from flows.retrain import retrain
 from flows.rollout import advance, rollback
 from monitoring.records import Action, Decision
-from tasks import alias, backlog, claims, events, monitor, retention, standing
+from tasks import alias, backlog, claims, conditions, events, monitor, retention, standing
 from tasks.entry import Model
 from tasks.records import now_utc, utc
 
@@ -44,6 +44,7 @@ async def watch(
         signals = monitor.measure(config, window, now)
         decision = monitor.decide(config, signals, now)
     retention.retain(config, now)
+    conditions.look(config, now)
     due = decision.retrain and act and claims.free(config, now) and not standing.on_the_way(config)
     events.decided(config, decision, asks=due and elsewhere)
     why = "; ".join(decision.reasons)

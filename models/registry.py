@@ -5,8 +5,9 @@ changes, in `registry_aliases`; how far its roll-out is, in `registry_stages`; w
 do, in `registry_approvals` and `registry_audit`; how its files come out, in `registry_files`. Here
 is MLflow.
 
-The locks lie beside the SQLite file. For other stores they lie under `artifacts` and are advisory:
-everyone who registers or promotes must share that folder. MLflow's global URIs are not touched.
+The locks lie beside the SQLite file. On PostgreSQL they are the database's, and hold over machines;
+behind an MLflow server they lie under `artifacts` and are advisory: everyone who registers or
+promotes must share that folder. MLflow's global URIs are not touched.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ from models.errors import ModelError, RegistryFault
 from models.records import Release
 from models.registry_audit import Audited
 from models.registry_files import Files
+from models.registry_locks import advisory, is_postgresql
 from models.registry_log import MODEL, milliseconds
 from models.registry_upkeep import Upkeep
 
@@ -44,6 +46,9 @@ _QUIET = {  # set before the first import of mlflow, unless the user has set the
     "MLFLOW_UV_AUTO_DETECT": "false",  # or it copies the lock file of the current folder
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+
+
+_OPENING = "opening"  # the lock under which MLflow makes its tables
 
 
 class Registry(Audited, Upkeep, Files):
@@ -101,10 +106,10 @@ class Registry(Audited, Upkeep, Files):
                     _load("mlflow.store.model_registry.sqlalchemy_store")
                 # MLflow makes a database's tables at the first use, one by one, and the client's
                 # constructor is a use: two processes at once would stumble over each other's.
-                alone = self._locked("opening") if self._database else nullcontext()
+                alone = nullcontext() if self._served else self._locked(_OPENING)
                 with alone:
                     client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
-                    if self._database is not None:
+                    if not self._served:
                         client.search_experiments(max_results=1)
                         client.search_registered_models(max_results=1)
                 self._opened = client
@@ -185,10 +190,19 @@ class Registry(Audited, Upkeep, Files):
                     break
         return tuple(sorted(map(log.release, found), key=lambda release: int(release.version)))
 
-    def _locked(self, what: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
+        """A file's lock against processes that share the folder; on PostgreSQL the database's own
+        as well, against all. Tables are opened by one model at a time."""
         stem = self._database.name if self._database else "registry"
         path = self._locks / f".{stem}.{self.name}.{what}.lock"
-        return registry_files.locked(path, f"{what} of {self.name}", self.lock_seconds)
+        said = f"{what} of {self.name}"
+        with ExitStack() as held:
+            held.enter_context(registry_files.locked(path, said, self.lock_seconds))
+            if is_postgresql(self.url):
+                name = what if what == _OPENING else f"{self.name} {what}"
+                held.enter_context(advisory(self.url, name, said, self.lock_seconds))
+            yield
 
     @contextmanager
     def _speaking(self, what: str) -> Iterator[None]:

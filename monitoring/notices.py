@@ -62,6 +62,23 @@ def add(
     return bool(done.rowcount)
 
 
+def known(database: Database, model: str, kind: str, key: str) -> bool:
+    """Whether something is kept under this key, whenever it was."""
+    statement = select(notices.c.began).where(
+        notices.c.model == model, notices.c.kind == kind, notices.c.key == key
+    )
+    with database.read() as connection:
+        return connection.execute(statement.limit(1)).first() is not None
+
+
+def is_open(database: Database, model: str, kind: str) -> bool:
+    """Whether an episode of `kind` lasts."""
+    with database.read() as connection:
+        return (
+            connection.execute(select(notices.c.key).where(_open(model, kind))).first() is not None
+        )
+
+
 def newest(
     database: Database, model: str, kinds: Sequence[str] = (), limit: int = 50
 ) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ from monitoring.slices import SliceThreshold
 from monitoring.wording import short
 from tasks import engines
 from tasks.config_faults import duplicates_refused, faults
+from tasks.config_notify import Notify
 from tasks.durations import Duration, durations, stage_durations
 
 if TYPE_CHECKING:
@@ -328,6 +329,13 @@ class Schedule(Section):
         return value
 
 
+class Disk(Section):
+    """How much must be free under the runs folder; people are told when it is less."""
+
+    free_share: float = Field(0.05, ge=0, lt=1)  # of the disk
+    free_mb: float = Field(500.0, ge=0)
+
+
 class Config(Section):
     """One model under everfit's care. Paths are relative to the file that names them."""
 
@@ -345,6 +353,8 @@ class Config(Section):
     telemetry: Telemetry = Telemetry()
     engines: Engines = Engines()
     schedule: Schedule = Schedule()
+    notify: list[Notify] = []  # who is told of what
+    disk: Disk = Disk()
     runs: Path | None = None  # everything the loop writes; default runs/NAME beside the file
 
     @field_validator("approval_within")

@@ -14,6 +14,8 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from tasks import telling
+
 if TYPE_CHECKING:
     from monitoring.records import Decision
     from tasks.config import Config
@@ -64,7 +66,8 @@ def emit(
     """Say that `name` happened to the model. Returns whether the event was handed to Prefect.
 
     `payload` is small, of plain JSON values, where a number that is none, such as NaN, becomes
-    null; `model` is added to it. The same `key` makes the same
+    null; `model` is added to it, and `message` and `link` for people, who are told here unless an
+    automation does it (`tasks.notify`). The same `key` makes the same
     event: one that is sent twice is acted on once. Without a Prefect server there is nobody to
     tell; one that does not answer costs a warning. Raises ValueError for a name that no automation
     can know, or a payload that is none.
@@ -72,6 +75,7 @@ def emit(
     if name not in NAMES:
         raise ValueError(f"an event is one of {', '.join(NAMES)}, got {name!r}: add it there")
     body = {key: _finite(value) for key, value in {"model": config.name, **payload}.items()}
+    body |= {"message": telling.sentence(name, body), "link": _link(config, name)}
     size = len(json.dumps(body, allow_nan=False))
     if size > LARGEST:
         raise ValueError(f"a payload is at most {LARGEST} characters of JSON, got {size}: cut it")
@@ -79,11 +83,24 @@ def emit(
     if asks is not None:
         labels[ASKS] = asks
     made = None if key is None else uuid.uuid5(_NAMESPACE, f"{config.name} {name} {asks} {key}")
+    handed = False
     try:
-        return _handed_over(name, labels, body, made)
+        handed = _handed_over(name, labels, body, made)
     except Exception as fault:  # whatever it is, the flow that tells of its work has done it
         log.warning("%s of %s was not told to Prefect: %r", name, config.name, fault)
-        return False
+    if config.notify:
+        from tasks import notify
+
+        notify.direct(config, name, body, None if made is None else str(made), handed=handed)
+    return handed
+
+
+def _link(config: Config, name: str) -> str:
+    try:
+        return telling.link(name, config.name)
+    except Exception as fault:  # Prefect's settings may be anybody's
+        log.warning("no link for %s: %r", name, fault)
+        return ""
 
 
 def decided(config: Config, decision: Decision, *, asks: bool = False) -> bool:
