@@ -31,7 +31,7 @@ class Head:
         self.method: str = parser.get_method().decode("latin-1")
         self.path, self.query = _split(reading.url)
         self.headers = headers = reading.headers
-        self.chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self.chunked = "transfer-encoding" in headers  # its last word is chunked, or it is no head
         self.length = 0 if self.chunked else int(headers.get("content-length", "0"))
         # after a chunked body the connection ends: no doubt where the next request begins
         self.keep = reading.keep and not self.chunked
@@ -77,7 +77,8 @@ class _Reading:
         self.keep = self.parser.should_keep_alive()  # at the end of the message it knows no more
 
     def on_body(self, body: bytes) -> None:
-        self.parts.append(body)
+        if not self.complete:  # else it is the next request's, which is read by nobody
+            self.parts.append(body)
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
         self.seen = wire.now
         if not self.busy and not self._held:
             end = data.find(_END)
-            head = wire.heads.get(data[:end])
+            head = wire.heads.get(data[:end]) if end > 0 else None
             if head is not None and len(data) == end + 4 + head.length:
                 self._begin(head, data[end + 4 :])
                 return

@@ -172,6 +172,19 @@ def test_connections_stay_or_end_as_the_client_wishes(peer, head, stays):
         (HEAD + b"content-length: -5\r\n\r\nhello", 400),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * LONGEST + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * LONGEST, 431),
+        (HEAD + b"transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n5\r\nhello\r\n", 400),
+        (HEAD + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b"transfer-encoding: identity\r\n\r\nhello", 400),
+        (HEAD + b"content-length: 5\r\ncontent-length: 5\r\n\r\nhello", 400),
+        (HEAD + b"content-length: 0x5\r\n\r\nhello", 400),
+        (HEAD + b"content-length: 99999999999999999999\r\n\r\nhello", 400),
+        (HEAD + b"content-length : 5\r\n\r\nhello", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx: a\r\n b\r\n\r\n", 400),  # a folded line
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx: a\0b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\rx: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nhost: x\r\n\r\n", 400),
+        (b"GET /a b HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET / HTTP/3.0\r\nhost: x\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_request_is_answered_and_ends_the_connection(peer, sent, status):
@@ -180,6 +193,23 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(peer, sent, stat
     assert (found, headers["connection"]) == (status, "close")
     assert json.loads(body)["error"]["remedy"]
     assert peer.ended()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://elsewhere:99/v2/health/live?x#y", 200),
+        (b"/v2/health/live?a=%00", 200),
+        (b"*", 404),
+        (b"/v2/health/live/../live", 404),
+        (b"/v2/models/%2e%2e/%ff", 404),
+        (b"//v2/health/live", 404),
+    ],
+)
+def test_targets(peer, target, status):
+    peer.send(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n" + GET)
+    assert peer.answer()[0] == status
+    assert peer.answer()[0] == 200
 
 
 def test_an_answer_comes_though_the_body_does_not(peer):
