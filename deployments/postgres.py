@@ -47,7 +47,7 @@ _BECOME = (
 def missing() -> str:
     """Why no server can be started on this machine; empty when one can."""
     try:
-        _program("initdb"), _program("postgres"), _runner()
+        program("initdb"), program("postgres"), _runner()
     except StackFault as fault:
         return str(fault)
     return ""
@@ -84,7 +84,7 @@ class Postgres:
         if not (self._data / "PG_VERSION").exists():
             self._make()
         given = [part for item in self.settings.items() for part in ("-c", "=".join(item))]
-        command = [_program("postgres"), "-D", str(self._data), "-p", str(self.port), *given]
+        command = [program("postgres"), "-D", str(self._data), "-p", str(self.port), *given]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 guarded(_as_runner(command)),
@@ -119,7 +119,7 @@ class Postgres:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """What psql says to one statement, rows by line and columns by `|`."""
-        command = [_program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        command = [program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]
         command += ["-h", "127.0.0.1", "-p", str(self.port), "-U", self.user, "-d", database]
         done = subprocess.run(  # noqa: S603 - our own command, no shell
             command,
@@ -141,7 +141,7 @@ class Postgres:
         if (runner := _runner()) is not None:
             for place in (self.folder, secret):
                 os.chown(place, *runner)
-        command = [_program("initdb"), "-D", str(self._data), "-U", self.user, "--no-sync"]
+        command = [program("initdb"), "-D", str(self._data), "-U", self.user, "--no-sync"]
         command += ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--pwfile={secret}"]
         done = subprocess.run(  # noqa: S603 - our own command, no shell
             _as_runner(command), capture_output=True, text=True, check=False
@@ -154,7 +154,7 @@ class Postgres:
             )
 
     def _ready(self) -> bool:
-        asked = [_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        asked = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(asked, check=False).returncode == 0  # noqa: S603 - our own
 
     def _end(self, number: signal.Signals) -> None:
@@ -187,8 +187,8 @@ def temporary(settings: dict[str, str] | None = None) -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _program(name: str) -> str:
-    """A program of PostgreSQL: on the path, or of the newest version that a package has put."""
+def program(name: str) -> str:
+    """Where a program of PostgreSQL is: on the path, or in its newest version's folder."""
     if found := shutil.which(name):
         return found
     for place in _PLACES:
