@@ -60,18 +60,21 @@ def command(
     from deployments.up.place import place_of
     from deployments.up.plan import Model, Wishes
 
+    exports: dict[str, str] = {}
     if postgres is not None:
-        _on_postgres(postgres, lambda line: None if silent else click.echo(line, err=True))
+        exports = _on_postgres(
+            postgres, lambda line: None if silent else click.echo(line, err=True)
+        )
     models = [Model(path.resolve(), load_config(path)) for path in configs]
     place = place_of([m.config for m in models], home)
-    wishes = Wishes(prefect_port, mlflow_port, evidently_port, evidently, train, postgres)
+    wishes = Wishes(prefect_port, mlflow_port, evidently_port, evidently, train, postgres, exports)
     if detach:
         detached.start(place, models, wishes, click.echo)
         return
     _run(place, models, wishes, silent=silent)
 
 
-def _on_postgres(url: str, tell: Callable[[str], None]) -> None:
+def _on_postgres(url: str, tell: Callable[[str], None]) -> dict[str, str]:
     """Have everything that is started from here on, and this process, use that server."""
     from deployments.up.databases import create, databases, exports
 
@@ -83,6 +86,7 @@ def _on_postgres(url: str, tell: Callable[[str], None]) -> None:
     tell("everfit in another terminal needs PGPASSWORD as it is here, and")
     for line in exports(wanted.variables):
         tell(f"  {line}")
+    return wanted.variables
 
 
 def _run(place, models, wishes, *, silent: bool) -> None:  # type: ignore[no-untyped-def]

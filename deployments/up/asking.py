@@ -6,6 +6,7 @@ The record is what the process that runs it knew; should that stand still, it wo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.processes import answers
+from deployments.up.databases import exports
 from deployments.up.health import STALE
 from deployments.up.place import Place
 
@@ -61,6 +63,10 @@ def lines(known: Mapping[str, Any]) -> list[str]:
         text.append(
             f"  its process stands still for {known['silent']:.0f} s: `everfit down --force`"
         )
+    lacking = {k: v for k, v in known.get("exports", {}).items() if os.environ.get(k) != v}
+    if lacking:
+        text.append("  its stores are on PostgreSQL: this terminal needs PGPASSWORD as there, and")
+        text += [f"    {line}" for line in exports(lacking)]
     for part in known["parts"]:
         text.append(f"  {part['part']:<12}{told(part):<12}{part['page']}{_more(part)}")
     return text

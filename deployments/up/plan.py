@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ class Wishes:
     evidently: bool = False
     train: bool = False
     postgres: str | None = None  # without a password
+    exports: Mapping[str, str] = field(default_factory=dict)  # what other terminals need for it
 
 
 @dataclass(frozen=True, slots=True)

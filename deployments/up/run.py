@@ -189,6 +189,7 @@ class Up:
             "ready_seconds": self.ready_in,
             "home": str(self.place.folder),
             "prefect": self._plan.api if self._plan else None,
+            "exports": dict(self.wishes.exports),
             "parts": parts,
             "models": [
                 {"name": m.name, "config": str(m.path), "url": m.config.server_url}

@@ -94,6 +94,14 @@ def test_a_record_is_not_believed_against_what_answers():
     assert asking.silent({"at": "2026-01-01T00:00:00+00:00"}) > 15
 
 
+def test_a_terminal_that_looks_into_other_stores_is_told_so(monkeypatch):
+    url = "postgresql://me@db/everfit_mlflow"
+    known = {"silent": 0.0, "parts": [], "exports": {"EVERFIT_REGISTRY_URL": url}}
+    assert f"export EVERFIT_REGISTRY_URL={url}" in "\n".join(asking.lines(known))
+    monkeypatch.setenv("EVERFIT_REGISTRY_URL", url)
+    assert "export" not in "\n".join(asking.lines(known))
+
+
 def test_ports_are_the_flags_then_those_of_last_time_then_the_usual():
     taken = {5000, 4242}
 
