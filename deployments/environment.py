@@ -72,3 +72,19 @@ def point_prefect_at(api_url: str, home: Path) -> None:
 def child(**extra: str) -> dict[str, str]:
     """The environment of a child process: this one's, the defaults, and `extra` on top."""
     return {**DEFAULTS, **os.environ, **extra}
+
+
+def messages_over(redis_url: str) -> dict[str, str]:
+    """What each of several Prefect API servers on one database is started with besides.
+
+    Events, their order, leases and the turns of its own services then go over one Redis, so that
+    what one server hears is acted on once. Needs the extra redis.
+    """
+    return {
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+        "PREFECT_REDIS_MESSAGING_URL": redis_url,
+        "PREFECT_SERVER_DOCKET_URL": redis_url,
+    }
