@@ -45,6 +45,8 @@ log = logging.getLogger("everfit.runner")
 class Runner:
     """`work` registers and works until `stop` is set; `ids` are the deployments, by model and flow.
 
+    From `rounds.MANY` models on, one deployment checks all of a schedule, `checks` at once.
+
     `only` these flows, all without; `act` False has checks only measure; `elsewhere` has retrains
     run by the retrain deployment, of which `retrains` may run at once, over all models and runners
     of the pool.
@@ -53,6 +55,7 @@ class Runner:
     models: Sequence[Model]
     pool: str = "everfit"
     retrains: int = 1
+    checks: int = 1
     act: bool = True
     only: frozenset[str] | None = None
     elsewhere: bool = True
@@ -88,8 +91,15 @@ class Runner:
     async def register(self, client: PrefectClient) -> None:
         """Make the server know all of it; what it knows already stays."""
         from deployments import register
+        from deployments.rounds import register as rounds
 
         await register.pool(client, self.pool, retrains=self.retrains)
+        only, many = self.only, len(self.models) >= rounds.MANY and self.elsewhere
+        if many and (only is None or "watch" in only):
+            only = rounds.BESIDE if only is None else rounds.BESIDE & only
+            self.ids["rounds"] = await rounds.ensure(
+                client, self.models, self.pool, act=self.act, workers=self.checks
+            )
         for model in self.models:
             self.ids[model.name] = await register.model(
                 client,
@@ -97,7 +107,7 @@ class Runner:
                 self.pool,
                 act=self.act,
                 elsewhere=self.elsewhere,
-                only=self.only,
+                only=only,
                 paused=("advance",),  # this process looks for roll-outs itself, and more often
             )
 
@@ -212,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     from deployments.definitions import Model, distinct
+    from deployments.rounds import register as rounds
     from tasks.config import ConfigFault, load
 
     try:
@@ -225,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             models,
             pool=given.pool,
             retrains=given.retrains or retrains_at_once(models),
+            checks=given.checks or rounds.processes(),
             act=not given.no_act,
         )
     )
@@ -236,6 +248,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("config", nargs="+", type=Path, help="the models' configs")
     parser.add_argument("--pool", default="everfit", help="the work pool (%(default)s)")
     parser.add_argument("--retrains", type=_positive, help="at once, of all models (by the cores)")
+    parser.add_argument("--checks", type=_positive, help="at once, of many models (half the cores)")
     parser.add_argument("--no-act", action="store_true", help="checks measure and start nothing")
     parser.add_argument("--runs", help="everything the loop writes, of a single model")
     parser.add_argument("--port", type=int, help="of the server of a single model")

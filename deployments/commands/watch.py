@@ -10,7 +10,6 @@ import click
 
 from deployments.commands.base import (
     Command,
-    config_argument,
     load_config,
     moment,
     port_option,
@@ -26,14 +25,18 @@ _MOVED = 3  # columns; `everfit explain` names all
 
 
 @click.command(cls=Command, short_help="Check the newest window and act on it.")
-@config_argument
+@click.argument(
+    "configs", metavar="CONFIG...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option("--now", metavar="ISO", help="Check as of this time instead of the clock's.")
 @click.option("--no-act", is_flag=True, help="Measure and decide, but start nothing.")
-@click.option("--schedule", is_flag=True, help="Stay, and check whenever schedule.cron says.")
+@click.option(
+    "--schedule", is_flag=True, help="Stay, and check whenever schedule.cron says; several models."
+)
 @runs_option
 @port_option
 def command(
-    config: Path,
+    configs: tuple[Path, ...],
     now: str | None,
     no_act: bool,
     schedule: bool,
@@ -44,6 +47,10 @@ def command(
     at = moment(now)
     if schedule and at is not None:
         raise click.UsageError("--schedule checks as of each time it runs: leave out --now")
+    if len(configs) > 1:
+        _several(configs, schedule, not no_act, runs, port)
+        return
+    config = configs[0]
     loaded = load_config(config, runs, serving__port=port)
     with prefect(loaded):
         if schedule:
@@ -58,6 +65,24 @@ def command(
     from tasks.explaining import outcome_of
 
     click.echo("\n".join(lines(decision, outcome_of(loaded, decision.window_id), config)))
+
+
+def _several(
+    configs: tuple[Path, ...], schedule: bool, act: bool, runs: Path | None, port: int | None
+) -> None:
+    """Check several models on their schedules, as a runner that checks and retrains."""
+    if not schedule:
+        raise click.UsageError("one model at a time is checked now; several with --schedule")
+    if runs is not None or port is not None:
+        raise click.UsageError("--runs and --port are of one model: several have their configs'")
+    from deployments.definitions import Model, distinct
+
+    models = distinct([Model(load_config(path), path) for path in configs])
+    with prefect(models[0].config):
+        from deployments.schedule import run_schedules
+
+        click.echo(f"checks {len(models)} models on their schedules (UTC); Ctrl-C stops")
+        run_schedules(models, act=act)
 
 
 def lines(

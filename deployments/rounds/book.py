@@ -32,8 +32,30 @@ def read(path: Path) -> dict[str, Entry]:
 
 def write(path: Path, entries: Mapping[str, Entry]) -> None:
     """Replace the file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     raw = {n: (e.checked.isoformat(), e.failed, round(e.seconds, 3)) for n, e in entries.items()}
-    fresh = path.with_suffix(".tmp")
+    _replace(path, raw)
+
+
+def running(path: Path) -> dict[str, str]:
+    """Flow runs by config that a round had begun when its process was killed, if it was."""
+    try:
+        raw = json.loads(_running(path).read_text(encoding="utf-8"))
+        return {str(config): str(run) for config, run in raw.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def note_running(path: Path, runs: Mapping[str, str]) -> None:
+    """Replace what `running` reads."""
+    _replace(_running(path), dict(runs))
+
+
+def _running(path: Path) -> Path:
+    return path.with_suffix(".running")
+
+
+def _replace(path: Path, raw: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".tmp")
     fresh.write_text(json.dumps(raw), encoding="utf-8")
     os.replace(fresh, path)

@@ -88,18 +88,26 @@ def checked(
                 return
             yield {"config": name, "act": act, "skip": skip}
 
+    begun: dict[str, str] = {}  # flow runs by config
+
+    def begin(job: Job, run: Any) -> None:
+        begun[str(job["config"])] = str(run)
+        book.note_running(place, begun)
+
     pool = Pool(
         "deployments.rounds.checks:check",
         max(1, min(workers, len(names))),
         (WARM,),
         "deployments.rounds.checks:connected",
         limits,
+        begin,
     )
     entries = {name: known[name] for name in names if name in known}
     try:
         for done in pool.run(jobs()):
             name = str(done.job["config"])
             _count(made, name, done)
+            begun.pop(name, None)
             entries[name] = Entry(clock(), bool(done.fault), done.seconds)
             if crashed is not None and done.crashed and done.told:
                 crashed(str(done.told), done.fault)
@@ -108,6 +116,10 @@ def checked(
     finally:
         made.seconds = (clock() - began).total_seconds()
         book.write(place, entries)
+        if crashed is not None:  # the round itself is being ended
+            for run in begun.values():
+                crashed(run, "was ended with its round")
+        book.note_running(place, {})
     return made
 
 
@@ -159,6 +171,8 @@ def round_of_checks(
     period = period_of(cron, now)
     if due is not None and now - due > period:
         return Cancelled(message=f"due at {due:%Y-%m-%d %H:%M}: a later round covers it")
+    for run in book.running(Path(place)).values():
+        tell_prefect(run, "ended with the process of its round")
     made = checked(
         scheduled(found(configs), cron),
         Path(place),
@@ -207,5 +221,12 @@ def tell_prefect(run: str, why: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
 
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(UUID(run), Crashed(message=f"the check {why}"), force=True)
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run)).state
+            if state is None or not state.is_final():
+                client.set_flow_run_state(
+                    UUID(run), Crashed(message=f"the check {why}"), force=True
+                )
+    except Exception:  # such as a run that was deleted; the round goes on
+        log.exception("flow run %s could not be told that its check %s", run, why)

@@ -77,6 +77,7 @@ class Pool:
     preload: Sequence[str] = ()
     around: str | None = None
     limits: Limits = Limits()
+    on_told: Callable[[Job, Any], None] | None = None  # what a job says before it is done
     clock: Callable[[], float] = time.monotonic
     _living: list[_Process] = field(default_factory=list, init=False)
     _leaving: list[_Process] = field(default_factory=list, init=False)
@@ -139,6 +140,8 @@ class Pool:
             one.ready = True
         elif word["kind"] == "told":
             one.told = word["said"]
+            if self.on_told is not None and one.job is not None:
+                self.on_told(one.job, one.told)
         else:
             assert one.job is not None
             done = Done(

@@ -27,20 +27,24 @@ class FakePool:
     now = NOON
     step = timedelta(seconds=1)
 
-    def __init__(self, work, size, preload, around, limits):
+    def __init__(self, work, size, preload, around, limits, on_told):
         assert (work, around) == ("deployments.rounds.checks:check",
                                   "deployments.rounds.checks:connected")  # fmt: skip
         FakePool.size = size
+        self.on_told = on_told
 
     def run(self, jobs):
         for job in jobs:
             FakePool.now += self.step
             self.seen.append(job["config"])
             fault = self.ends.get(job["config"], "")
+            self.on_told(job, f"run of {job['config']}")
+            if fault == "killed":  # with the whole round
+                raise KeyboardInterrupt
             if fault == "quiet":
                 yield Done(job, {"did": "skipped"}, cpu_seconds=0.02)
             elif fault:
-                yield Done(job, None, fault, "run-1", crashed="process" in fault)
+                yield Done(job, None, fault, f"run of {job['config']}", crashed="process" in fault)
             else:
                 yield Done(job, {"did": "checked", "action": "keep"}, "", cpu_seconds=0.3)
 
@@ -64,7 +68,7 @@ def test_one_failing_model_is_told_and_the_others_are_checked(round_of):
     made = round_of(["a", "b", "c", "d", "e"], crashed=lambda *said: told.append(said), workers=9)
     assert made.did == Counter(checked=2, failed=2, skipped=1)
     assert made.faults == {"b": FakePool.ends["b"], "c": FakePool.ends["c"]}
-    assert told == [("run-1", FakePool.ends["b"])]  # one that ended by itself has told Prefect
+    assert told == [("run of b", FakePool.ends["b"])]  # one that ended by itself has told Prefect
     assert FakePool.size == 5  # no more processes than models
     assert "5 models" in str(made)
     assert "c: StoreFault: locked" in str(made)
@@ -85,6 +89,18 @@ def test_what_a_round_has_no_time_for_comes_first_in_the_next(round_of):
     # a round that starts late still ends before the next one is due
     FakePool.now = NOON + 2 * HOUR + timedelta(minutes=50)
     assert round_of(names, period=HOUR, due=NOON + 2 * HOUR).left == 7
+
+
+def test_a_round_that_is_ended_leaves_no_check_running(round_of, tmp_path):
+    told, place = [], tmp_path / "book.json"
+    FakePool.ends = {"b": "killed"}
+    with pytest.raises(KeyboardInterrupt):
+        round_of(["a", "b", "c"], crashed=lambda *said: told.append(said))
+    assert told == [("run of b", "was ended with its round")]
+    assert book.running(place) == {}
+    assert set(book.read(place)) == {"a"}  # and what was done is remembered
+    book.note_running(place, {"b": "run of b"})  # as after kill -9: the next round tells it
+    assert book.running(place) == {"b": "run of b"}
 
 
 def test_a_damaged_book_costs_the_order_alone(round_of, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from click.testing import CliRunner
@@ -53,3 +54,46 @@ def test_a_schedule_has_no_fixed_time(tiny_config):
     )
     assert result.exit_code == 2
     assert "leave out --now" in result.output
+
+
+def test_a_registry_that_nobody_has_written_to_is_not_opened_again(tiny_config, monkeypatch):
+    stop, asked = threading.Event(), []
+    config = load(tiny_config)
+    config.folder.mkdir(parents=True)
+    file = config.folder / "mlflow.db"
+    file.write_bytes(b"")
+    turns = iter([None, None, lambda: file.write_bytes(b"x"), None, stop.set])
+    going = iter([False, True, False])  # a roll-out that is under way is looked at in each turn
+
+    def wait(every):
+        if (act := next(turns)) is not None:
+            act()
+        return stop.is_set()
+
+    monkeypatch.setattr(stop, "wait", wait)
+    monkeypatch.setattr(schedule, "roll_on", lambda one: (asked.append(one.name), next(going))[1])
+    schedule.roll_all_on([config], stop)
+    assert asked == ["tiny"] * 3
+    served = config.model_copy(
+        update={"engines": config.engines.model_copy(update={"registry": "http://mlflow:5000"})}
+    )
+    assert schedule.stamp(config) != schedule.stamp(served) is None
+
+
+def test_several_models_are_checked_beside_their_retrains(tiny_config, monkeypatch):
+    begun = []
+    monkeypatch.setattr("deployments.runner.run", begun.append)
+    monkeypatch.setattr(
+        "deployments.commands.watch.prefect", lambda config: contextlib.nullcontext()
+    )
+    other = tiny_config.with_name("other.yaml")
+    other.write_text(tiny_config.read_text().replace("name: tiny", "name: other"))
+    both = [str(tiny_config), str(other)]
+    result = CliRunner().invoke(cli.main, ["watch", *both, "--schedule"])
+    assert result.exit_code == 0, result.output
+    (runner,) = begun
+    assert [model.name for model in runner.models] == ["tiny", "other"]
+    assert runner.only == {"watch", "retrain"}
+    assert runner.elsewhere
+    for wrong in ([*both], [*both, "--schedule", "--port", "8100"], [both[0], *both, "--schedule"]):
+        assert CliRunner().invoke(cli.main, ["watch", *wrong]).exit_code != 0
