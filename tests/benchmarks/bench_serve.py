@@ -2,7 +2,7 @@
 
 Everything runs on this machine, over the loopback, in one run: the servers are started together and
 measured in turns, so that what else the machine does meets all of them. wrk (Debian's package) asks
-in a closed loop over 32 and 256 connections, then with batches of 100 rows; then our own generator
+in a closed loop over 32 and 256 connections, then with batches of 100 rows; then an open loop in C
 asks at 70 % of what the server managed, with latencies from when each request was due. Peers live
 in environments of their own: `everfit bench peers serve_bento serve_fastapi serve_ray`.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from tests.benchmarks.serve.aims import EMPTY, MLFLOW, OURS, aims, ratios
 from tests.benchmarks.serve.load import at_rate
 
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the open loop is compiled")
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -98,3 +100,11 @@ def test_ratios_are_of_everfit_to_the_others(rows):
     assert first["load"] == "32"
     assert first[f"/ {MLFLOW}"] == 16_000 / 1_700
     assert {line["load"] for line in ratios(rows)} == {"32", "256", "100 rows"}
+
+
+def test_connections_that_end_are_made_anew():
+    """A server that ends its connection with every answer costs no error, but for the last."""
+    answer = ANSWER.replace(b"content-length", b"connection: close\r\ncontent-length")
+    with server(0.0, answer) as port:
+        found = at_rate(port, "/", b"{}", rate=100, seconds=0.5, connections=4)
+    assert (found["errors"], found["requests"] > 20) == (0, True)

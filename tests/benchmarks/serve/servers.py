@@ -105,27 +105,33 @@ def mlflow(model: Prepared, workers: int) -> Iterator[Running]:
 
 
 def peer(name: str, path: str, key: str, ready: str = "/ready") -> Callable[[Prepared, int], Any]:
-    """A script of tests/benchmarks/peers that serves an ONNX file: MODEL PORT WORKERS."""
+    """A script of tests/benchmarks/peers that serves an ONNX file: MODEL PORT WORKERS. Those of
+    `_OURS` run in this environment."""
 
     @contextmanager
     def start(model: Prepared, workers: int) -> Iterator[Running]:
-        interpreter = environment.python(name) if name != "serve_empty" else Path(sys.executable)
+        interpreter = Path(sys.executable) if name in _OURS else environment.python(name)
         if interpreter is None:
             raise environment.PeerFault(environment.missing(name))
-        if model.onnx is None and name != "serve_empty":
+        if model.onnx is None and name not in _OURS:
             raise environment.PeerFault("it serves the ONNX file alone")
         port = free_port()
         script = environment.HERE / f"{name}.py"
-        command = [str(interpreter), str(script), str(model.onnx), str(port), str(workers)]
+        served = model.config if name == "serve_rsgi" else model.onnx
+        command = [str(interpreter), str(script), str(served), str(port), str(workers)]
         with _group(command, port, ready) as group:
-            yield Running(port, path, _listed(key), group)
+            body = split if name == "serve_rsgi" else _listed(key)
+            yield Running(port, path, body, group)
 
     return start
 
 
+_OURS = ("serve_empty", "serve_rsgi", "serve_wire")
 SERVERS: dict[str, Starter] = {
     "empty handler (granian)": peer("serve_empty", "/invocations", "rows"),
+    "empty handler (ours)": peer("serve_wire", "/invocations", "rows"),
     "everfit": everfit(),
+    "everfit behind granian": peer("serve_rsgi", "/invocations", "rows", "/v2/health/ready"),
     "everfit, /v2 infer": everfit(protocol=True),
     "everfit, no telemetry": everfit(telemetry=False),
     "mlflow models serve": mlflow,
