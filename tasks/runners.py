@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
 
 from models.records import Params, Trial
@@ -118,13 +119,15 @@ def _nodes(config: Config, given: Mapping[str, Any]) -> Iterator[Any]:
 
     train = config.train
     api = PREFECT_API_URL.value() or ""
-    arguments = (given["retrain"], given["token"], api, given["importable"], train.trainer)
+    context = FlowRunContext.get()
+    flow = "" if context is None or context.flow is None else context.flow.fn.__module__
+    arguments = (given["retrain"], given["token"], flow, api, given["importable"], train.trainer)
     if fault := lacking(train.runner):
         raise ClusterFault(fault)
     if train.runner == "processes":
         from tasks.cluster.on_processes import Processes
 
-        with Processes(train.parallel, given) as processes:
+        with Processes(train.parallel, given, flow) as processes:
             yield processes
     elif train.runner == "ray":
         from tasks.cluster.on_ray import nodes_probed, on_ray

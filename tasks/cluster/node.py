@@ -8,6 +8,7 @@ import os
 import platform
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,13 @@ def trial(retrain: str, token: str, number: int, attempt: int, importable: str =
     return number
 
 
-def probe(retrain: str, token: str, api: str, importable: str, trainer: str | None) -> list[str]:
-    """What this node lacks to run trials, each with its remedy; and, for the driver to see, a file
-    of its own in the shared folder. Imports what trials need on the way."""
+def probe(
+    retrain: str, token: str, flow: str, api: str, importable: str, trainer: str | None
+) -> list[str]:
+    """What this node lacks to run trials, each with its remedy; nothing: it is ready for them.
+
+    For the driver to see, it writes a file of its own into the shared folder.
+    """
     host, found = socket.gethostname(), []
     store = Store(Path(retrain))
     try:
@@ -76,9 +81,29 @@ def probe(retrain: str, token: str, api: str, importable: str, trainer: str | No
                 f"every node imports the trainer, and {host} cannot import {module} from "
                 f"{importable or 'its packages'} ({fault!r}): bring it there"
             )
-    import models.training  # noqa: F401 - so that the first trial need not wait for it
-
+    if not found:
+        ready(retrain, token, flow)
     return found
+
+
+def ready(retrain: str, token: str, flow: str) -> None:
+    """Import and encode what trials need, so that the first ones need not wait for it.
+
+    flow: the module of the flow in whose name Prefect runs them.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from tasks import fitting
+
+    with suppress(ImportError):
+        importlib.import_module(flow)
+    fitting.prepare(Store(Path(retrain)).job(token, socket.gethostname()), alone=True)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="process-{place}-is-ready", persist_result=False)
+def ready_task(retrain: str, token: str, flow: str, place: int) -> int:
+    """`ready`, where only tasks can be sent."""
+    ready(retrain, token, flow)
+    return place
 
 
 def versions() -> dict[str, str]:

@@ -23,17 +23,29 @@ log = logging.getLogger(__name__)
 
 
 class Processes(Nodes):
-    """`count` processes; a context manager. They start when they are first needed."""
+    """`count` processes; a context manager. They are ready for trials when it is entered."""
 
     tries = 1  # nothing here but the trial itself kills its process
 
-    def __init__(self, count: int, given: Mapping[str, Any]) -> None:
-        self._given = given
+    def __init__(self, count: int, given: Mapping[str, Any], flow: str) -> None:
+        self._given, self._flow = given, flow
         self._free = list(range(count))
         self._runners: list[ProcessPoolTaskRunner | None] = [None] * count
         self._at: dict[int, tuple[int, Any]] = {}  # trial -> its place and future
 
     def __enter__(self) -> Processes:
+        try:
+            runners = [self._runner(place) for place in range(len(self._runners))]
+            shared = {key: self._given[key] for key in ("retrain", "token")} | {"flow": self._flow}
+            asked = [
+                runner.submit(node.ready_task, {**shared, "place": place})
+                for place, runner in enumerate(runners)
+            ]
+            for future in asked:
+                future.result()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -44,12 +56,17 @@ class Processes(Nodes):
 
     def submit(self, number: int, attempt: int) -> Any:
         place = self._free.pop()
+        parameters = {**self._given, "number": number, "attempt": attempt}
+        future = self._runner(place).submit(node.trial, parameters)
+        self._at[number] = place, future
+        return future
+
+    def _runner(self, place: int) -> ProcessPoolTaskRunner:
+        """The place's own, which has one process, started with its first task."""
         runner = self._runners[place]
         if runner is None:
             runner = self._runners[place] = ProcessPoolTaskRunner(max_workers=1).__enter__()
-        future = runner.submit(node.trial, {**self._given, "number": number, "attempt": attempt})
-        self._at[number] = place, future
-        return future
+        return runner
 
     def stop(self, future: Any, mark: Mark | None) -> None:
         if mark is not None:

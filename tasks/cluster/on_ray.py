@@ -107,7 +107,12 @@ def nodes_probed(arguments: tuple[Any, ...]) -> tuple[list[str], dict[str, dict[
                 f"every node runs this version of everfit, and {host} cannot: {_last(fault)}: "
                 "install it there, in the environment that Ray was started from"
             )
-    return lacks, versions, int(ray.cluster_resources().get("CPU", 0))
+    slots = int(ray.cluster_resources().get("CPU", 0))
+    if not lacks:  # each process that is to run trials: as many at once as there will be
+        options = {"num_cpus": 1, "max_retries": 0}
+        warm = [ray.remote(**options)(node.ready).remote(*arguments[:3]) for _ in range(slots)]
+        ray.wait(warm, num_returns=len(warm), timeout=_WAIT)
+    return lacks, versions, slots
 
 
 def _probe(arguments: tuple[Any, ...]) -> tuple[list[str], dict[str, str]]:

@@ -80,11 +80,12 @@ class Remote:
         seed: int,
         *,
         judged: bool = False,
-        silent: float = SILENT,
+        silent: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes, self._store, self._journal, self._seed = nodes, store, journal, seed
-        self._judged, self._silent, self._clock = judged, silent, clock
+        self._judged, self._clock = judged, clock
+        self._silent = SILENT if silent is None else silent
         self._flights: dict[int, _Flight] = {}
         self._fault: ClusterFault | None = None
         self._looked = float("-inf")

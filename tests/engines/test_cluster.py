@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,14 +17,16 @@ import pytest
 from models.search.controller import Controller
 from models.search.cost import Left
 from tasks.cluster.extras import lacking
+from tasks.cluster.store import ClusterFault, Store
 from tasks.config import load
 from tasks.journal import ASKS, recorded
+from tests.engines import clusters
 
 if TYPE_CHECKING:
     from models.records import Trial
     from tasks.config import Config
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(400)]
 
 NOW = datetime(2013, 1, 7, 6, tzinfo=UTC)
 TIMED = ("latency", "throughput", "cpu", "memory", "_s", "cost", "fit")
@@ -56,6 +60,29 @@ def told(trial: Trial) -> dict[str, Any]:
     return {**{key: row[key] for key in kept}, "metrics": metrics}
 
 
+TRAINER = """
+import os, time
+from sklearn.linear_model import LogisticRegression
+from models.space import Float, Space
+
+class Trainer:
+    space = Space((Float("C", 0.01, 10.0, log=True),))
+
+    def fit(self, X, y, params, seed):
+        {body}
+        return LogisticRegression(C=params["C"]).fit(X, y)
+
+trainer = Trainer()
+"""
+
+
+def trained(folder: Path, body: str) -> dict[str, Any]:
+    """Keys for the train section: a trainer of one's own, in a file that nothing else imports."""
+    name = f"trainer_{uuid.uuid4().hex}"
+    (folder / f"{name}.py").write_text(TRAINER.format(body=body), encoding="utf-8")
+    return {"families": ["custom"], "trainer": f"{name}:trainer"}
+
+
 def asked_again(folder: Path, config: Config) -> None:
     """Each ask of the journal, made again from what had ended and what was under way then."""
     from models import families
@@ -63,10 +90,11 @@ def asked_again(folder: Path, config: Config) -> None:
     trials = {t.number: t for t in recorded(folder)}
     asks = [json.loads(line) for line in (folder / ASKS).read_text().splitlines()]
     asks = [row for row in asks if row["event"] == "asked"]
-    first = len(families.defaults(config.train.families, None))
-    space = families.space(config.train.families, None)
+    train = config.train
+    first = len(families.defaults(train.families, train.trainer))
+    space = families.space(train.families, train.trainer)
     for row in asks[first:]:
-        again = Controller(space, seed=config.train.seed)
+        again = Controller(space, seed=train.seed)
         for number in row["ended"]:
             again.tell(trials[number])
         pending = [trials[n].params for n in row["pending"]] + row["passed_over"]
@@ -82,3 +110,80 @@ def test_every_runner_gives_the_trials_of_threads(configured, tmp_path, runner) 
     assert len(here) == 6
     assert {t.status for t in here} == {"complete"}
     assert not (tmp_path / runner / "cluster").exists()
+
+
+HOSTILE = """if seed == 2: os.kill(os.getpid(), 9)
+        if seed == 4: time.sleep(60)  # in C: no limit reaches it"""
+
+
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_a_trial_that_kills_its_process_or_cannot_be_stopped_is_a_failed_one(
+    configured, tmp_path, runner
+) -> None:
+    train = trained(tmp_path, HOSTILE)
+    config = configured(runner=runner, parallel=2, trials=8, trial_seconds=4.0, **train)
+    trials = {t.number: t for t in searched(config, tmp_path / "search")}
+    assert sorted(trials) == list(range(8))
+    assert {n for n, t in trials.items() if t.status == "failed"} == {2, 4}
+    assert "could not be stopped" in trials[4].error
+    tries = "" if runner == "processes" else "its node was lost 3 times"
+    assert tries in trials[2].error
+    asked_again(tmp_path / "search", config)
+
+
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_node_killed_while_its_trial_runs_loses_nothing(
+    configured, tmp_path, monkeypatch, runner
+) -> None:
+    monkeypatch.setattr("tasks.cluster.remote.SILENT", 6.0)
+    train = trained(tmp_path, "time.sleep(1.5)")
+    folder = tmp_path / "search"
+    with getattr(clusters, runner)(2) as cluster:
+        config = configured(
+            runner=runner, cluster=cluster.address, parallel=2, trials=8, warm_trials=8, **train
+        )
+        killed: dict[str, Any] = {}
+
+        async def killing() -> None:
+            """As soon as the third trial runs, its node is no more."""
+            store = Store(folder)
+            while (mark := store.mark(2)) is None:
+                await asyncio.sleep(0.02)
+            (node,) = [node for node in cluster.nodes if mark.pid in node.pids()]
+            killed["finished"] = [told(t) for t in recorded(folder)]
+            node.kill()
+            killed["at"] = time.monotonic()
+
+        async def both() -> None:
+            from flows.tune import tune_only
+
+            await asyncio.gather(tune_only(config, folder, NOW), killing())
+
+        asyncio.run(both())
+        trials = recorded(folder)
+    assert {t.status for t in trials} == {"complete"}, [t.error for t in trials]
+    assert sorted(t.number for t in trials) == list(range(8))  # the budget, no more and no less
+    finished = killed["finished"]
+    assert [told(t) for t in trials][: len(finished)] == finished
+    assert 2 not in [row["number"] for row in finished]
+    asked_again(folder, config)
+
+
+def test_what_a_node_lacks_ends_the_search_and_says_so(configured, tmp_path, monkeypatch) -> None:
+    with clusters.dask(1) as cluster:
+        here = configured(runner="dask", cluster=cluster.address)
+        monkeypatch.setattr("tasks.runners.PREFECT_API_URL", Url("http://127.0.0.1:9/api"))
+        with pytest.raises(ClusterFault, match=r"does not reach http://127\.0\.0\.1:9/api"):
+            searched(here, tmp_path / "api")
+        monkeypatch.undo()
+        monkeypatch.setattr(Store, "open", lambda *_: None)  # as a folder that is not shared
+        with pytest.raises(ClusterFault, match=r"must see the folder.*mount"):
+            searched(here, tmp_path / "folder")
+        monkeypatch.undo()
+    with pytest.raises(ClusterFault, match="does not answer"):
+        searched(here, tmp_path / "scheduler")
+
+
+class Url:
+    def __init__(self, url: str) -> None:
+        self.value = lambda: url
