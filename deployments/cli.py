@@ -26,6 +26,7 @@ COMMANDS = (
     "approve",
     "reject",
     "rollback",
+    "reconcile",
     "status",
     "report",
     "explain",

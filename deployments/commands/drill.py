@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Break each part on purpose, and see that nothing is lost.")
 @click.option("--short", is_flag=True, help="A few faults that stand for the others.")
 @click.option("--faults", metavar="TEXT", multiple=True, help="Those with this in their name.")
+@click.option("--patroni", is_flag=True, help="A fail-over of PostgreSQL, under patroni and etcd.")
 @click.option("--times", type=click.IntRange(1, 1_000), default=1, help="How often each.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 @click.option(
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     help="Work in this folder and leave it: stores and logs of the last fault.",
 )
 def command(
-    short: bool, faults: tuple[str, ...], times: int, as_json: bool, keep: Path | None
+    short: bool,
+    faults: tuple[str, ...],
+    patroni: bool,
+    times: int,
+    as_json: bool,
+    keep: Path | None,
 ) -> None:
     """Kill processes of a small real model at each step of a retrain, and what it leans on, and
     check after each recovery: one champion, no orphan alias, no half version, all labels there,
@@ -41,17 +47,22 @@ def command(
     def tell(result: Result) -> None:
         if not as_json:
             click.echo(line(result))
+        for what in (*result.lost, *result.doubled):
+            click.echo(f"  {what}", err=True)
 
     if not as_json:
         click.echo(f"{'fault':<52}{'tried':>6}{'recovered in':>14}{'lost':>6}{'doubled':>9}")
-    results = drill(faults, short=short, times=times, place=keep and keep.resolve(), tell=tell)
+    results = drill(
+        faults,
+        short=short,
+        patroni=patroni,
+        times=times,
+        place=keep and keep.resolve(),
+        tell=tell,
+    )
     if as_json:
         click.echo(json.dumps([asdict(r) for r in results], indent=2))
-    bad = [r for r in results if not r.ok]
-    for result in bad if not as_json else ():
-        for what in (*result.lost, *result.doubled):
-            click.echo(f"{result.fault}: {what}", err=True)
-    if bad:
+    if not all(result.ok for result in results):
         raise click.exceptions.Exit(1)
 
 

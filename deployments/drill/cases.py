@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
@@ -16,6 +15,10 @@ from deployments.processes import StackFault
 
 LATER = timedelta(minutes=5)  # when `reconcile` looks, by the clock that is passed in
 _PATIENCE = 240.0  # seconds for one process
+
+
+class Skipped(Exception):
+    """This machine cannot have the fault: why."""
 
 
 @dataclass
@@ -79,26 +82,29 @@ def killed_at(world: World, point: Point) -> tuple[float, checks.Found]:
 
 
 def during(
-    world: World, point: Point, fault: Callable[[], None], mended: Callable[[], None]
+    world: World,
+    point: Point,
+    fault: Callable[[ForkServerProcess], None],
+    mended: Callable[[], None] = lambda: None,
+    kept: Collection[str] = (),
 ) -> tuple[float, checks.Found]:
     """A fault of another process while a check retrains: it waits at `point` for `fault` to have
     happened, goes on, and ends well or badly; then all is mended, and reconcile looks."""
     job = world.job("watch", point=point, action="wait")
-    for note in (work.reached(job), work.go_on(job)):
-        note.unlink(missing_ok=True)
     process = work.start(world.context, job)
     deadline = time.monotonic() + _PATIENCE
     while not work.reached(job).exists():
         if not process.is_alive() or time.monotonic() > deadline:
             raise StackFault(f"the process did not come to the point {point.said}: {world.said()}")
         time.sleep(0.05)
-    fault()
+    fault(process)
     began = time.monotonic()
     work.go_on(job).touch()
     mended()
     ended(process, world)
     recovered(world)
-    return time.monotonic() - began, checks.retrained(world)
+    with world.surroundings():
+        return time.monotonic() - began, checks.retrained(world, kept)
 
 
 def clock_jump(world: World) -> tuple[float, checks.Found]:
@@ -119,8 +125,10 @@ def tried(fault: str, case: Callable[[], tuple[float, checks.Found]], times: int
     for _ in range(times):
         try:
             result.add(*case())
+        except Skipped as skipped:
+            result.skipped = str(skipped)
+            break
         except Exception as broken:
-            with suppress(Exception):
-                result.add(0.0, checks.Found())
+            result.tried += 1
             result.lost.append(f"{type(broken).__name__}: {broken}"[:1_500])
     return result

@@ -4,75 +4,99 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from deployments import environment
-from deployments.drill import cases, work
+from deployments import environment, stack
+from deployments.drill import cases, outer, work
 from deployments.drill.cases import Result, tried
+from deployments.drill.parts import Part
 from deployments.drill.points import RETRAIN, ROLLBACK, SHORT
 from deployments.drill.world import World
 from deployments.processes import StackFault, free_port
 
-Case = Callable[[], tuple[float, "cases.checks.Found"]]
+CLOCK = "the clock jumps by a year"
+FAIL_OVER = "PostgreSQL fails over (patroni, etcd)"
 
 
 @contextmanager
-def model(place: Path | None = None) -> Iterator[World]:
-    """A Prefect server, and the small model made; the folder goes at the end unless it is given."""
-    with ExitStack() as stack:
-        where = place or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
-        from deployments.stack import prefect_server
-
-        os.environ.pop("PREFECT_API_URL", None)
-        environment.prepare()
-        stack.enter_context(prefect_server(where / "prefect", free_port()))
+def model(place: Path | None = None) -> Iterator[tuple[World, Part]]:
+    """The small model, made, and its Prefect server; the folder goes at the end unless given."""
+    environment.prepare()
+    with ExitStack() as ends:
+        where = place or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        home = where / "prefect"
+        home.mkdir(parents=True, exist_ok=True)
+        server = stack.prefect_command(home, free_port())
+        prefect = ends.enter_context(Part(server).running())
+        ends.enter_context(_pointed_at(f"{server.url}/api", home))
         world = World(where, work.server())
         world.make()
-        yield world
+        yield world, prefect
 
 
-def chosen(faults: Sequence[str], short: bool) -> list[str]:
-    """Names of the faults to try, of those that there are. Raises StackFault."""
-    every = names()
-    if not faults:
-        return [name for name in every if name in SHORT] if short else every
-    found = [name for name in every if any(word in name for word in faults)]
-    if not found:
+@contextmanager
+def _pointed_at(url: str, home: Path) -> Iterator[None]:
+    names = ("PREFECT_API_URL", "PREFECT_HOME")
+    before = {name: os.environ.pop(name, None) for name in names}
+    environment.point_prefect_at(url, home)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def faults() -> Mapping[str, Callable[[World, Part], outer.Outcome]]:
+    """Each fault by its name, in the order in which they are tried."""
+    from deployments.drill import failover
+
+    every: dict[str, Callable[[World, Part], outer.Outcome]] = {
+        f"kill -9 {point.said}": partial(_killed_at, point) for point in (*RETRAIN, *ROLLBACK)
+    }
+    every[CLOCK] = lambda world, _: cases.clock_jump(world)
+    return {**every, **outer.FAULTS, FAIL_OVER: failover.failed_over}
+
+
+def _killed_at(point: cases.Point, world: World, _: Part) -> outer.Outcome:
+    return cases.killed_at(world, point)
+
+
+def chosen(words: Sequence[str], *, short: bool, patroni: bool) -> list[str]:
+    """Names of the faults to try. Raises StackFault for words that no name has."""
+    every = list(faults())
+    if words:
+        if found := [name for name in every if any(word in name for word in words)]:
+            return found
         raise StackFault(
-            f"a fault is one of {', '.join(every)}, or a part of such a name; got "
-            f"{', '.join(faults)}: correct it"
+            f"a fault is one of {'; '.join(every)}, or a part of such a name; got "
+            f"{', '.join(words)}: correct it"
         )
-    return found
-
-
-def names() -> list[str]:
-    return [point.said for point in (*RETRAIN, *ROLLBACK)] + ["the clock jumps by a year"]
+    if patroni:
+        return [FAIL_OVER]
+    if short:
+        return [name for name in every if name.removeprefix("kill -9 ") in SHORT]
+    return [name for name in every if name != FAIL_OVER]
 
 
 def drill(
-    faults: Sequence[str] = (),
+    words: Sequence[str] = (),
     *,
     short: bool = False,
+    patroni: bool = False,
     times: int = 1,
     place: Path | None = None,
     tell: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Try each fault `times` times; `tell` hears of each as it ends."""
-    wanted = chosen(faults, short)
-    results = []
-    with model(place) as world:
-        points = {point.said: point for point in (*RETRAIN, *ROLLBACK)}
+    wanted, every, results = chosen(words, short=short, patroni=patroni), faults(), []
+    with model(place) as (world, prefect):
         for name in wanted:
-            case: Case
-            if name in points:
-                case = partial(cases.killed_at, world, points[name])
-                name = f"kill -9 {name}"  # noqa: PLW2901 - as it is shown
-            else:
-                case = partial(cases.clock_jump, world)
-            result = tried(name, case, times)
-            tell(result)
-            results.append(result)
+            results.append(tried(name, partial(every[name], world, prefect), times))
+            tell(results[-1])
     return results

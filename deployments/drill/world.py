@@ -6,8 +6,10 @@ folder in its records.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.context import ForkServerContext
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.drill import work
-from deployments.processes import StackFault
+from deployments.processes import StackFault, free_port
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +54,7 @@ monitor:
 policy: {confirmations: 1, memory: 1, cooldown: 1h, minimum_new_labels: 50}
 gate: {rows: 200, minimum_rows: 50, resamples: 200}
 rollout: {bake: 0s}
+serving: {port: PORT, poll_seconds: 0.2, flush_seconds: 0.05}
 """
 
 
@@ -79,12 +82,14 @@ class World:
         self.folder.mkdir(parents=True)
         (self.folder / "logs").mkdir()
         rows(600, START - timedelta(minutes=15 * 600)).to_csv(self.folder / "rows.csv", index=False)
-        self.config_path.write_text(_CONFIG, encoding="utf-8")
+        text = _CONFIG.replace("PORT", str(free_port()))
+        self.config_path.write_text(text, encoding="utf-8")
         process = work.start(self.context, self.job("train", START))
         process.join(300)
         if process.exitcode != 0:
             raise StackFault(f"the drill's first champion was not made: {self.said()}")
-        self.labels = _served(self.config())
+        with self.surroundings():
+            self.labels = _served(self.config())
         trials = (self.folder / "trials.log").read_text(encoding="utf-8")
         self.trials_before = len(trials.splitlines())
         shutil.copytree(self.folder, self.place / "kept", dirs_exist_ok=True)
@@ -94,6 +99,20 @@ class World:
         for child in self.folder.iterdir():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         shutil.copytree(self.place / "kept", self.folder, dirs_exist_ok=True)
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """This process's own environment as that of the model's processes."""
+        before = {name: os.environ.get(name) for name in self.env}
+        os.environ.update(self.env)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     def config(self) -> Config:
         from tasks.config import load
