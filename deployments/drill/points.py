@@ -64,8 +64,12 @@ RETRAIN: tuple[Point, ...] = (
 
 ROLLBACK: tuple[Point, ...] = (
     Point("a roll-back's first tag", MLFLOW, True, "set_model_version_tag"),
-    Point("a roll-back's tags", MLFLOW, False, "set_registered_model_alias", argument="champion"),
-    Point("a roll-back's move", MLFLOW, True, "set_registered_model_alias", argument="champion"),
+    *both(
+        "a roll-back's alias moves",
+        MLFLOW,
+        first="set_registered_model_alias",
+        argument="champion",
+    ),
     Point("a roll-back is told", "monitoring.telemetry:TelemetryStore.change_state"),
 )
 
@@ -75,7 +79,7 @@ SHORT = (
     "after the version is made",
     "before the record follows",
     "after the policy is told",
-    "before a roll-back's move",
+    "before a roll-back's alias moves",
 )
 
 
