@@ -58,7 +58,7 @@ def test_every_command_has_help(name):
     assert cli.main.get_command(None, name).short_help in run("--help").output
 
 
-NO_CONFIG = ("demo", "init", "bench")
+NO_CONFIG = ("demo", "init", "drill", "bench")
 MORE = dict.fromkeys(("approve", "reject"), ("7", "--why", "it is right"))
 
 

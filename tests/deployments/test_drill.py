@@ -60,7 +60,7 @@ def test_a_point_strikes_once_at_its_turn(product: ModuleType) -> None:
 
 
 def test_faults_are_chosen_by_words_of_their_names() -> None:
-    assert run.chosen(("alias moves",), short=False, patroni=False) == [
+    assert run.chosen(("the alias moves",), short=False, patroni=False) == [
         "kill -9 before the alias moves",
         "kill -9 after the alias moves",
     ]
