@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from models.errors import RegistryFault
+from models.errors import RegistryFault, hidden
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,9 +53,14 @@ def advisory(url: str, name: str, what: str, seconds: float) -> Iterator[None]:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             _taken(connection, name, what, seconds)
         except SQLAlchemyError as fault:
+            said = hidden(str(getattr(fault, "orig", None) or fault).strip())
+            remedy = (
+                "set PGPASSWORD, or the whole URL in EVERFIT_REGISTRY_URL"
+                if "password" in said.lower()
+                else "see that the database answers, then try again"
+            )
             raise RegistryFault(
-                f"the lock for {what} is one of the registry's database; {type(fault).__name__}: "
-                "see that the database answers, then try again"
+                f"the lock for {what} is one of the registry's database; {said}: {remedy}"
             ) from fault
         try:
             yield
