@@ -77,9 +77,14 @@ class Observer:
         self._put(name, **found)
 
     def _learn(self) -> None:
-        for name in self._overviews:
+        from deployments.rounds.register import name_of
+
+        for name, overview in self._overviews.items():
             try:
-                self._deployments[name] = self._prefect.deployments(f"everfit.model.{name}")
+                found = self._prefect.deployments(f"everfit.model.{name}")
+                for key in self._prefect.rounds(name_of(overview.config.schedule.cron)):
+                    found[key] = "watch"  # with others, where there are many
+                self._deployments[name] = found
             except (httpx.HTTPError, ValueError, KeyError):
                 self._deployments.setdefault(name, {})
 

@@ -29,6 +29,16 @@ class Asked:
             str(d["id"]): str(d.get("entrypoint") or d["name"]).rpartition(".")[2] for d in found
         }
 
+    def rounds(self, name: str) -> list[str]:
+        """Ids of the rounds of this name, each of which checks many models."""
+        asked = {"name": {"any_": [name]}, "tags": {"all_": ["everfit"]}}
+        found = self._post("/deployments/filter", {"deployments": asked})
+        return [
+            str(d["id"])
+            for d in found
+            if str(d.get("entrypoint") or "").endswith(".round_of_checks")
+        ]
+
     def next_run(self, deployments: Sequence[str]) -> datetime | None:
         """When the first of the runs that are scheduled is due."""
         if not deployments:
