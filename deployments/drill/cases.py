@@ -78,7 +78,7 @@ def killed_at(world: World, point: Point) -> tuple[float, checks.Found]:
         raise StackFault(f"the process was to die {point.said}, and ended with {code}: "
                          f"{world.said()}")  # fmt: skip
     seconds = recovered(world)
-    return seconds, checks.rolled_back(world) if back else checks.retrained(world)
+    return seconds, world.judged(back=back)
 
 
 def during(
@@ -103,8 +103,7 @@ def during(
     mended()
     ended(process, world)
     recovered(world)
-    with world.surroundings():
-        return time.monotonic() - began, checks.retrained(world, kept)
+    return time.monotonic() - began, world.judged(kept)
 
 
 def clock_jump(world: World) -> tuple[float, checks.Found]:
@@ -116,7 +115,7 @@ def clock_jump(world: World) -> tuple[float, checks.Found]:
     seconds = recovered(world, timedelta(days=365))
     done(world, "reconcile", now=NOW - timedelta(days=365))
     done(world, "reconcile", now=NOW + LATER)
-    return seconds, checks.retrained(world)
+    return seconds, world.judged()
 
 
 def tried(fault: str, case: Callable[[], tuple[float, checks.Found]], times: int = 1) -> Result:

@@ -1,17 +1,42 @@
-"""What must hold once a fault has been recovered from, read from the stores alone."""
+"""What must hold once a fault has been recovered from, read from the stores alone.
+
+By a process of its own each time: MLflow keeps a database open, and the drill puts others in the
+place of its files.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.drill.work import NOTED, STARTED
 
 if TYPE_CHECKING:
-    from deployments.drill.world import World
+    from multiprocessing.connection import Connection
+
     from tasks.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is to be judged, and what must be there."""
+
+    config_path: Path
+    labels: int  # in the store before the fault
+    trials_before: int  # lines on the first champion's trials
+    env: Mapping[str, str]
+    kept: frozenset[str] = frozenset()  # ids of labels that were acknowledged meanwhile
+    back: bool = False  # it was a roll-back
+
+    @property
+    def config(self) -> Config:
+        from tasks.config import load
+
+        return load(self.config_path)
 
 
 @dataclass
@@ -25,19 +50,23 @@ class Found:
         return not (self.lost or self.doubled)
 
 
-def retrained(world: World, kept: Collection[str] = ()) -> Found:
-    """The decided window was retrained once and for all, and nothing is left half done.
+def judge(answer: Connection, case: Case) -> None:
+    """In a process of its own; sends what was found."""
+    os.environ.update(case.env)
+    answer.send(rolled_back(case) if case.back else retrained(case))
+    answer.close()
 
-    `kept`: ids whose labels were acknowledged while it ran.
-    """
+
+def retrained(case: Case) -> Found:
+    """The decided window was retrained once and for all, and nothing is left half done."""
     from tasks import places
 
-    config, found = world.config(), Found()
+    config, found = case.config, Found()
     with places.telemetry(config) as store:
         decisions, state = store.decisions(), store.state(config.name) or {}
         labelled = store.counts()["labels"]
-    if labelled < world.labels + len(kept):
-        found.lost.append(f"labels: {labelled} of {world.labels + len(kept)} are there")
+    if labelled < case.labels + len(case.kept):
+        found.lost.append(f"labels: {labelled} of {case.labels + len(case.kept)} are there")
     asked = [d["window_id"] for d in decisions if d["action"] == "retrain"]
     if len(asked) != 1:
         found.lost.append(f"decisions to retrain: {asked}")
@@ -49,15 +78,15 @@ def retrained(world: World, kept: Collection[str] = ()) -> Found:
         found.lost.append(f"what the policy was told: {told}, {state.get('refusals')} refusals")
     if len(state.get("attempts", ())) != 1:
         found.doubled.append(f"attempts by the policy's count: {state.get('attempts')}")
-    _trials(world, config, asked[0], found)
+    _trials(case, config, asked[0], found)
     return found
 
 
-def rolled_back(world: World) -> Found:
+def rolled_back(case: Case) -> Found:
     """Version 1 is champion again, version 2 is not, and the policy was told once."""
     from tasks import places
 
-    config, found = world.config(), Found()
+    config, found = case.config, Found()
     registry = places.registry(config)
     champion = registry.champion()
     if champion is None or champion.version != "1":
@@ -111,14 +140,14 @@ def _registry(config: Config, found: Found, *, challenger: bool = True) -> None:
         registry.download(release.version, config.folder / "serving")  # whole, by its digest
 
 
-def _trials(world: World, config: Config, window: str, found: Found) -> None:
+def _trials(case: Case, config: Config, window: str, found: Found) -> None:
     """Of what each process has said of its trials: a noted one is kept, and never run again."""
     from tasks import places
     from tasks.journal import recorded
 
     noted: set[int] = set()
-    lines = (world.folder / "trials.log").read_text(encoding="utf-8").splitlines()
-    for line in lines[world.trials_before :]:
+    lines = (case.config_path.parent / "trials.log").read_text(encoding="utf-8").splitlines()
+    for line in lines[case.trials_before :]:
         what, number = json.loads(line)
         if what == STARTED and number in noted:
             found.doubled.append(f"trial {number}")

@@ -98,7 +98,7 @@ def disk_full(world: World, prefect: Part) -> Outcome:  # noqa: ARG001
         began = time.monotonic()
         (world.folder / "ballast").unlink()
         recovered(world)
-        return time.monotonic() - began, checks.retrained(world)
+        return time.monotonic() - began, world.judged()
 
 
 def postgres_killed(world: World, prefect: Part) -> Outcome:  # noqa: ARG001

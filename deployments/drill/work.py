@@ -38,6 +38,7 @@ _PRELOADED = (
     "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "evidently",
     "monitoring.measure",
     "monitoring.picture",
     "monitoring.reports.columns",

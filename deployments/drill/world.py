@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments.drill import work
+from deployments.drill import checks, work
 from deployments.processes import StackFault, free_port
 
 if TYPE_CHECKING:
@@ -113,6 +113,23 @@ class World:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+    def judged(self, kept: Iterable[str] = (), *, back: bool = False) -> checks.Found:
+        """What is amiss in the stores now. Raises StackFault when they cannot be read."""
+        case = checks.Case(
+            self.config_path, self.labels, self.trials_before, self.env, frozenset(kept), back
+        )
+        here, there = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=checks.judge, args=(there, case))
+        process.start()
+        there.close()
+        try:
+            found: checks.Found = here.recv()
+        except EOFError:
+            raise StackFault("the stores could not be judged: see what was printed") from None
+        finally:
+            process.join()
+        return found
 
     def config(self) -> Config:
         from tasks.config import load

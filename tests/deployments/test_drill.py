@@ -13,6 +13,7 @@ from deployments.drill.points import RETRAIN, ROLLBACK, SHORT, Point, arm, both
 from deployments.processes import StackFault
 
 
+@pytest.mark.timeout(240)  # the first one imports what they are in
 @pytest.mark.parametrize("point", [*RETRAIN, *ROLLBACK], ids=lambda point: point.said)
 def test_each_point_is_a_function_of_the_product(point: Point) -> None:
     module, _, path = point.target.partition(":")
