@@ -14,7 +14,7 @@ from deployments.drill.world import NOW, World
 from deployments.processes import StackFault
 
 LATER = timedelta(minutes=5)  # when `reconcile` looks, by the clock that is passed in
-_PATIENCE = 240.0  # seconds for one process
+_PATIENCE = 600.0  # seconds for one process
 
 
 class Skipped(Exception):

@@ -1,14 +1,21 @@
-"""Which of the gate's rows came together."""
+"""Which of the gate's rows came together, and what of a run that died is taken as it is."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
+import pytest
 
+from models import training
 from models.gate import GateRule
+from tasks import prove, snapshot
+from tasks.config import load
 from tasks.prove import _groups
+from tasks.records import Tuned
 from tasks.rows import TIME
 
 
@@ -20,3 +27,30 @@ def test_the_gates_groups_are_stretches_of_its_block():
     config = SimpleNamespace(gate=GateRule(block=timedelta(days=1)))
     assert _groups(config, holdout).tolist() == [0, 0, 1, -1]
     assert _groups(SimpleNamespace(gate=GateRule()), holdout) is None
+
+
+def test_a_fitted_model_is_taken_as_it_is_unless_its_recipe_changed(
+    tiny_config, tmp_path, monkeypatch
+):
+    config = load(tiny_config)
+    rows = snapshot.everything.fn(config, tmp_path / "retrain", datetime(2013, 2, 1, tzinfo=UTC))
+    params = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
+    tuned = Tuned(params, loss=0.5, trials=1, failed=0, seconds=1.0, stopped="")
+    first = prove.fit.fn(config, rows, tuned)
+
+    def fitted_again(*_args, **_options):
+        raise AssertionError("it was fitted again")
+
+    monkeypatch.setattr(training, "fit_bundle", fitted_again)
+    assert prove.fit.fn(config, rows, tuned) == first
+    other = config.train.model_copy(update={"seed": 7})
+    for changed in (
+        (config, rows, replace(tuned, params={**params, "logistic.C": 2.0})),
+        (config, replace(rows, digest="of other rows"), tuned),
+        (config.model_copy(update={"train": other}), rows, tuned),
+    ):
+        with pytest.raises(AssertionError, match="fitted again"):
+            prove.fit.fn(*changed)
+    next(Path(first.bundle).glob("*.json")).write_text("damaged", encoding="utf-8")
+    with pytest.raises(AssertionError, match="fitted again"):
+        prove.fit.fn(config, rows, tuned)
