@@ -31,6 +31,11 @@ class Recording:
     never: frozenset[str] = frozenset()
     key: bytes | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of every row is stored, under its own id."""
+        return self.share >= 1.0 and not self.never and self.key is None
+
     def stored_id(self, id: str) -> str:
         """The id under which the store has the row that its caller knows as `id`.
 

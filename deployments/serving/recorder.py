@@ -17,16 +17,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 
 from deployments.serving.metrics import FOLDER
-from deployments.serving.served import Batch, Served, encode
+from deployments.serving.served import Batch, Served, joined, packed, ready
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.recording import Recording
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("=II")  # bytes that follow, rows that are answered for
-_PART_ROWS = 400  # at a time: the interpreter is held while they are encoded
 _PATIENCE = 20.0  # seconds for one write, longer than a store waits for another writer
 _LONGEST = 1 << 28  # bytes of a message
 _LONGEST_PATH = 100  # characters: of a socket's address
@@ -73,24 +71,21 @@ class Away:
         Raises RecordFault and StoreFault as the store does.
         """
         try:
-            parts = list(_parts(batch))
+            parts = packed(batch)
         except (TypeError, ValueError, OverflowError, RecursionError):
             return None  # no message holds them; whoever encodes them says why
-        return self._ask(parts)
+        return self.bring(parts)
 
-    def record_encoded(self, batch: Batch) -> Done | None:
-        """As `record`, of rows that are written already, as the spool has them."""
-        data = _encode(batch)
-        return self._ask([_LENGTH.pack(len(data), batch.rows) + data])
-
-    def _ask(self, parts: Sequence[bytes]) -> Done | None:
+    def bring(self, parts: Sequence[Batch]) -> Done | None:
+        """As `record`, of rows that are packed or encoded already, as the spool has them."""
         try:
             if self._socket is None:
                 self._socket = self._connect()
             for part in parts:
-                self._socket.sendall(part)
+                self._socket.sendall(_LENGTH.pack(len(part.data), part.rows))
+                self._socket.sendall(part.data)
             self._socket.sendall(_LENGTH.pack(0, 0))
-            kind, new, left_out, said = _decode(_receive(self._socket))
+            kind, new, left_out, said = _decode(_receive(self._socket).data)
         except TimeoutError:
             self.close()
             raise StoreFault("the recorder does not answer: rows are kept until it does") from None
@@ -117,39 +112,12 @@ class Away:
             self._socket = None
 
 
-def _parts(batch: Sequence[Served]) -> Iterator[bytes]:
-    """Messages of some hundred rows each."""
-    held: list[tuple[Any, ...]] = []
-    rows = 0
-    for place, served in enumerate(batch):
-        held.append(_plain(served))
-        rows += len(served.ids)
-        if rows >= _PART_ROWS or place + 1 == len(batch):
-            data = _encode(held)
-            yield _LENGTH.pack(len(data), rows) + data
-            held, rows = [], 0
-
-
-def _plain(served: Served) -> tuple[Any, ...]:
-    sent = served.probabilities
-    return (
-        served.ids,
-        served.times,
-        served.version,
-        served.features,
-        sent.tolist() if isinstance(sent, np.ndarray) else sent,
-        served.latency_ms,
-        served.names,
-        served.rows,
-    )
-
-
-def _receive(peer: socket.socket) -> bytes:
-    """One message; b"" for the empty one. Raises EOFError when there are no more."""
-    length, _ = _LENGTH.unpack(_exactly(peer, _LENGTH.size))
+def _receive(peer: socket.socket) -> Batch:
+    """One message, empty at the end of a batch. Raises EOFError when there are no more."""
+    length, rows = _LENGTH.unpack(_exactly(peer, _LENGTH.size))
     if length > _LONGEST:
         raise EOFError
-    return _exactly(peer, length)
+    return Batch(_exactly(peer, length), rows)
 
 
 def _exactly(peer: socket.socket, length: int) -> bytes:
@@ -208,26 +176,21 @@ class Recorder:
         with peer:
             try:
                 while True:
-                    batch: list[Served] = []
-                    ready: Batch | None = None
-                    while data := _receive(peer):
-                        sent = _decode(data)
-                        if isinstance(sent[0], bytes):
-                            ready = Batch(*sent)
-                        else:
-                            batch += [Served(*fields) for fields in sent]
-                    answer = _encode(self._write(batch, ready))
+                    parts: list[Batch] = []
+                    while (part := _receive(peer)).data:
+                        parts.append(part)
+                    answer = _encode(self._write(parts))
                     peer.sendall(_LENGTH.pack(len(answer), 0) + answer)
             except (EOFError, OSError):
                 self._peers.discard(peer)  # the worker has ended, or we do
 
-    def _write(self, batch: list[Served], ready: Batch | None) -> tuple[str, int, int, str]:
+    def _write(self, parts: list[Batch]) -> tuple[str, int, int, str]:
         """As `Away.record` reads it."""
         try:
             with self._busy:
-                encoded = ready or encode(batch, self._recording)
-                new = self._store.record_encoded(encoded.data, encoded.rows).new
-            return "stored", new, encoded.left_out, ""
+                batch = joined([ready(part, self._recording) for part in parts])
+                new = self._store.record_encoded(batch.data, batch.rows).new if batch.rows else 0
+            return "stored", new, batch.left_out, ""
         except RecordFault as fault:
             return "record", 0, 0, str(fault)
         except Exception as fault:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from deployments.serving.structs import struct
@@ -37,11 +38,59 @@ class Served:
 
 
 class Batch(NamedTuple):
-    """Rows of several requests as JSON, ready for the store or for the disk."""
+    """Rows of several requests, as JSON ready for the store or, from `packed`, as they came."""
 
     data: bytes
     rows: int
     left_out: int = 0  # rows that are not in the sample
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_PART_ROWS = 400  # at a time: the interpreter is held while they are packed
+
+
+def packed(requests: Sequence[Served]) -> list[Batch]:
+    """All rows as they came, in parts: a tenth of the time that `encode` takes, which is to follow
+    elsewhere or later. Raises TypeError, ValueError or OverflowError for what no message holds."""
+    parts: list[Batch] = []
+    held: list[tuple[Any, ...]] = []
+    rows = 0
+    for place, request in enumerate(requests):
+        sent = request.probabilities
+        held.append(
+            (
+                request.ids,
+                request.times,
+                request.version,
+                request.features,
+                sent.tolist() if isinstance(sent, np.ndarray) else sent,
+                request.latency_ms,
+                request.names,
+                request.rows,
+            )
+        )
+        rows += len(request.ids)
+        if rows >= _PART_ROWS or place + 1 == len(requests):
+            parts.append(Batch(_pack(held), rows))
+            held, rows = [], 0
+    return parts
+
+
+def ready(batch: Batch, recording: Recording = _ALL) -> Batch:
+    """`batch` as JSON, if it isn't. Raises RecordFault."""
+    if batch.data[:1] in (b"", b"["):
+        return batch
+    return encode([Served(*fields) for fields in _unpack(batch.data)], recording)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of JSON as one."""
+    if len(batches) == 1:
+        return batches[0]
+    data = b",".join([batch.data[1:-1] for batch in batches if batch.rows])
+    left_out = sum(batch.left_out for batch in batches)
+    return Batch(b"[" + data + b"]", sum(batch.rows for batch in batches), left_out)
 
 
 def encode(requests: Sequence[Served], recording: Recording = _ALL) -> Batch:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from deployments.serving.served import Batch, Served, encode
+from deployments.serving.served import Batch, Served, encode, packed, ready
 from deployments.serving.spool import Spool
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.recording import Recording
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _BATCH_ROWS = 5_000  # at most so many rows in one write, so that none holds the store long
 _PATIENCE = 0.25  # seconds that rows wait in memory for a write under way, then they go to disk
+_LOOK = 0.05  # seconds between looks at what waits in memory
 _SYNC_SECONDS = 1.0  # between two times that the spool is brought to the disk
 _ADOPT_SECONDS = 30.0  # between two looks for what dead processes have left
 _LONGEST_WAIT = 30.0  # seconds between tries while the store is down
@@ -37,7 +38,7 @@ class Away(Protocol):
     """`deployments.serving.recorder.Away`: rows written elsewhere, or None."""
 
     def record(self, batch: Sequence[Served]) -> Any: ...
-    def record_encoded(self, batch: Batch) -> Any: ...
+    def bring(self, parts: Sequence[Batch]) -> Any: ...
     def close(self) -> None: ...
 
 
@@ -65,7 +66,8 @@ class TelemetryWriter:
 
     The promise: a process that is killed loses the rows of the last `flush_seconds` and of a write
     under way, which is given `_PATIENCE` seconds more. After that, or when the store has refused,
-    rows are appended to `spool`, which survives; from then on all rows take that way, and are sent
+    rows are appended to `spool`, which survives, and so they are when they come faster than the
+    store takes them, before memory is full; from then on all rows take that way, and are sent
     to the store in order when it answers again, until the spool is empty. What dead processes have
     left is taken over at the start and every half minute. Without a spool, rows are held in memory
     up to `maximum_rows`.
@@ -328,7 +330,9 @@ class TelemetryWriter:
             self._observer.written(done.new)
             return done.left_out
         encoded = encode(batch, self._recording)
-        self._record(encoded)
+        if encoded.rows:
+            stored = self._store.record_encoded(encoded.data, encoded.rows)
+            self._observer.written(getattr(stored, "new", encoded.rows))
         return encoded.left_out
 
     def _send(self, batch: Batch) -> None:
@@ -345,9 +349,10 @@ class TelemetryWriter:
     def _record(self, batch: Batch) -> None:
         if not batch.rows:
             return
-        if self._away is not None and (done := self._away.record_encoded(batch)) is not None:
+        if self._away is not None and (done := self._away.bring([batch])) is not None:
             self._observer.written(done.new)
             return
+        batch = ready(batch, self._recording)
         stored = self._store.record_encoded(batch.data, batch.rows)
         self._observer.written(getattr(stored, "new", batch.rows))
 
@@ -378,10 +383,10 @@ class TelemetryWriter:
     def _watch(self) -> None:
         if self._spool is None:
             return
-        while not self._stop.wait(min(self._flush_seconds, _PATIENCE)):
+        while not self._stop.wait(min(self._flush_seconds, _LOOK)):
             begun = self._begun if self._under_way else None
             late = begun is not None and time.monotonic() - begun > _PATIENCE
-            if late or (self._behind and self._queue):
+            if late or (self._behind and self._queue) or 2 * self._rows > self._maximum_rows:
                 self._to_disk()
             if self._behind and time.monotonic() >= self._sync_due:
                 self._sync_due = time.monotonic() + _SYNC_SECONDS
@@ -411,6 +416,11 @@ class TelemetryWriter:
         return True
 
     def _spool_one(self, spool: Spool, batch: list[Served]) -> None:
+        if self._recording.whole:  # nothing is to be left out, so that it may lie there as it came
+            with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):
+                for part in packed(batch):
+                    spool.append(part)
+                return
         try:
             encoded = encode(batch, self._recording)
         except RecordFault:

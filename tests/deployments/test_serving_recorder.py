@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from deployments.serving.recorder import Away, Recorder, address
-from deployments.serving.served import Served, encode
+from deployments.serving.served import Served, encode, packed
+from deployments.serving.spool import Spool
 from deployments.serving.telemetry_writer import TelemetryWriter
 from monitoring.errors import RecordFault, StoreFault
 from monitoring.recording import Recording
@@ -113,8 +114,9 @@ def test_rows_come_through_as_they_would_be_written_here(path):
         assert here["c"][1] == micros(NOW)
         assert away.record(batch).new == 0  # again changes nothing
         written = encode([served("z")])
-        assert away.record_encoded(written).new == 1
-        assert len(store.rows) == 905
+        assert away.bring([written]).new == 1
+        assert away.bring([*packed([served("y")]), written]).new == 1  # as the spool may have them
+        assert len(store.rows) == 906
         away.close()
 
 
@@ -178,8 +180,6 @@ def test_a_writer_loses_nothing_when_the_recorder_goes(path):
 
 
 def test_a_recorder_that_stands_still_holds_no_row_back(path, tmp_path):
-    from deployments.serving.spool import Spool
-
     store, seen = Store(), Seen()
     spool = Spool(tmp_path / "spool", 1 << 20)
     writer = TelemetryWriter(Store(), seen, flush_seconds=0.01, away=Away(path), spool=spool)
@@ -204,3 +204,26 @@ def test_a_recorder_that_stands_still_holds_no_row_back(path, tmp_path):
 def test_only_this_user_may_speak_to_it(path):
     with recording(Store(), path):
         assert os.stat(path).st_mode & 0o077 == 0
+
+
+def test_more_than_the_store_takes_goes_to_disk_and_is_caught_up_with(path, tmp_path):
+    """As it came, unless something of it is not to be stored: that is not on the disk either."""
+    for kept in (Recording(), Recording(never=frozenset(["carrier"]))):
+        store, seen = Store(), Seen()
+        spool = Spool(tmp_path / f"spool-{len(kept.never)}", 1 << 24)
+        writer = TelemetryWriter(
+            store, seen, flush_seconds=60.0, maximum_rows=1_000, spool=spool, recording=kept
+        )
+        ids = [f"{n:05d}" for n in range(5_000)]
+        writer.start()
+        for place in range(0, len(ids), 100):
+            while writer.pending > 900:
+                time.sleep(0.005)
+            assert writer.add(served(*ids[place : place + 100]))
+        assert spool.rows > 3_000
+        found = b"".join(file.read_bytes() for file in tmp_path.rglob("*.segment"))
+        assert (b"UA" in found) is (kept.whole)
+        writer.close()
+        assert len(store.rows) == len(ids)
+        assert "dropped" not in seen.figures
+        assert json.loads(store.rows["04999"][3]).get("carrier") == ("UA" if kept.whole else None)
