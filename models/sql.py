@@ -152,6 +152,8 @@ class SqlSource:
                     connection.exec_driver_sql("PRAGMA query_only=ON")
                 elif kind in ("postgresql", "mysql", "mariadb"):
                     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+                if kind == "postgresql":  # moments are compared in UTC, whatever the server's zone
+                    connection.exec_driver_sql("SET LOCAL timezone TO 'UTC'")
                 yield connection
         except SQLAlchemyError as fault:
             said = hidden(str(getattr(fault, "orig", None) or fault).strip())
@@ -194,12 +196,8 @@ def shown(url: str) -> str:
 
 
 def _connect_args(kind: str) -> dict[str, Any]:
-    if kind == "postgresql":  # moments are compared in UTC, whatever the server's zone is
-        return {
-            "connect_timeout": _CONNECT_SECONDS,
-            "application_name": "everfit",
-            "options": "-c timezone=UTC",
-        }
+    if kind == "postgresql":
+        return {"connect_timeout": _CONNECT_SECONDS, "application_name": "everfit"}
     return {}
 
 

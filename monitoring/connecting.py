@@ -87,7 +87,9 @@ def _postgres(url: URL) -> Engine:
             f"a schema has letters, digits, _ and -, 63 at most, got {schema!r}: name another"
         )
     url = url.difference_update_query(["schema"])
-    given = {"connect_timeout": _CONNECT_SECONDS, "application_name": "everfit"}
+    given: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "everfit"}
+    if url.get_driver_name() in ("psycopg", "postgresql", ""):
+        given["prepare_threshold"] = None  # a pooler hands out another connection each time
     try:
         return create_engine(
             url,

@@ -40,6 +40,7 @@ def add(database: Database, batch: Iterable[ShadowAnswer]) -> None:
         }
         for answer in batch
     ]
+    rows.sort(key=lambda row: (str(row["id"]), str(row["version"])))  # as in `record`
     if rows:
         with database.append() as connection:
             connection.execute(database.insert(shadow_answers), rows)

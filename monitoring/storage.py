@@ -132,13 +132,14 @@ class Database:
             types = [column.type.compile(self.engine.dialect) for column in table.columns]
             values = ", ".join(f"CAST(value->>{i} AS {kind})" for i, kind in enumerate(types))
             source = "json_array_elements(CAST(:rows AS json)) AS sent(value)"
+            order = " ORDER BY 1"  # one order for all writers, so that none waits in a circle
         else:
             values = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(table.columns)))
-            source = "json_each(:rows)"
+            source, order = "json_each(:rows)", ""
         # WHERE: without it SQLite takes ON for a part of a join
         return text(
             f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {source} "  # noqa: S608 - ours
-            "WHERE true ON CONFLICT DO NOTHING"
+            f"WHERE true{order} ON CONFLICT DO NOTHING"
         )
 
     def accumulate(self, table: Table) -> Any:

@@ -86,6 +86,7 @@ class TelemetryStore:
         ]
         if not rows:
             return Recorded(0, 0)
+        rows.sort(key=lambda row: str(row["id"]))  # as in `insert_json`: nobody waits in a circle
         with self.database.append() as connection:
             result = connection.execute(
                 self.database.insert(predictions),

@@ -20,6 +20,7 @@ from deployments.serving.metrics import Metrics
 from deployments.serving.served import Served
 from deployments.serving.spool import Spool
 from deployments.serving.telemetry_writer import TelemetryWriter
+from monitoring import rollout_log
 from monitoring.connecting import alone
 from monitoring.errors import StoreFault
 from monitoring.records import Label, Prediction, RequestCount
@@ -79,6 +80,18 @@ def test_writers_of_several_processes_lose_and_double_nothing(store_url: str) ->
     assert counts["labelled"] == counts["labels"]
     assert counts["conflicts"] == 0
     assert (asked.requests, asked.rows) == (80, 4000)
+
+
+def test_the_steps_of_a_roll_out_are_kept(store: TelemetryStore) -> None:
+    for number, move in enumerate(("enter", "wait", "wait", "next")):
+        at = NOW + timedelta(minutes=number)
+        rollout_log.add(store.database, "m", "2", at, move, {"move": move, "number": number})
+    found = rollout_log.steps(store.database, "m")
+    assert [(step["move"], step["number"]) for step in found] == [
+        ("enter", 0),
+        ("wait", 2),
+        ("next", 3),
+    ]
 
 
 def test_a_process_holds_ten_connections_at_most(store_url: str, postgres: Postgres) -> None:
