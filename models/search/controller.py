@@ -57,7 +57,7 @@ _POOL = 1_000_009
 _LOOK = 1_000_011
 _TRUST = 1_000_013
 _KNOWN = (0,)  # numbers of a warm search that go to what was best before
-_PROBES = (1,)  # and to the cold design
+_PROBES = (1,)  # and to the best of another branch or, in a space without branches, the cold design
 _PROBED = 6  # trials after which a search goes on by itself whose memory is no help
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
@@ -162,8 +162,8 @@ def _draw(
     predictor: Predictor | None = None
     cold = generator(seed, number, _EXPLORE).random() < settings.explore
     if memory:
-        # What was best is held to a point of the cold design; then each trial is asked with the
-        # memory as often as it is believed, and some as if all were new.
+        # What was best is held to another branch's best or a point of the cold design; then each
+        # trial is asked with the memory as often as it is believed, and some as if all were new.
         alone = number >= settings.start - 1 and (number + 1) % settings.cold_every == 0
         if trials and settings.predictor:
             predictor = Predictor(policy.layout, trials, memory, under)
@@ -171,6 +171,8 @@ def _draw(
         untried = [p for p in memory.known if key(p) not in taken]
         if untried and not alone and (number in _KNOWN or not settings.predictor):
             return untried[0]
+        if number in _PROBES and not alone and (lost := memory.untried_branches(space, trials)):
+            return lost[memory.searches % len(lost)]  # more rows may have made it the better one
         cold = cold or number in _PROBES
         if alone:
             memory, policy = None, uniform

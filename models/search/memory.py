@@ -31,6 +31,8 @@ FADE = 0.8  # weight of one retrain's evidence in the next, and so on
 _WIDER = 2.0  # sigma of a remembered number is multiplied by this
 _FLATTER = 0.5  # remembered choice probabilities are mixed half with uniform
 
+Branch = tuple[tuple[str, str], ...]
+
 
 @dataclass
 class Recall:
@@ -52,6 +54,14 @@ class Recall:
     weight: NDArray[np.float64]
     searches: int
     past: Any = None
+
+    def untried_branches(self, space: Space, trials: Sequence[Trial]) -> list[dict[str, Scalar]]:
+        """The best known of each branch of a conditional space that has no trial yet."""
+        tried = {_branch(space, trial.params) for trial in trials}
+        found: dict[Branch, dict[str, Scalar]] = {}
+        for params in self.known:
+            found.setdefault(_branch(space, params), params)
+        return [params for branch, params in found.items() if branch not in tried]
 
 
 def remember(
@@ -155,13 +165,17 @@ def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:
 
 
 def _heads(space: Space, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first row of each branch: of each choice of the parameters that others hang on."""
-    parents = {p.when[0] for p in space.parameters if p.when is not None}
-    heads: dict[Any, dict[str, Any]] = {}
+    """The first row of each branch."""
+    heads: dict[Branch, dict[str, Any]] = {}
     for row in rows:
-        branch = tuple(sorted((name, str(row["params"].get(name))) for name in parents))
-        heads.setdefault(branch, row)
+        heads.setdefault(_branch(space, row["params"]), row)
     return list(heads.values())
+
+
+def _branch(space: Space, params: Params) -> Branch:
+    """The choices of the parameters that others hang on."""
+    parents = {p.when[0] for p in space.parameters if p.when is not None}
+    return tuple(sorted((name, str(params.get(name))) for name in parents))
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

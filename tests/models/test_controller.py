@@ -344,5 +344,4 @@ def test_a_family_that_lost_for_a_while_is_asked_again():
         params = first.ask()
         asked.append(params["family"])
         first.tell(Trial(trial, params, "complete", 1.0, 0.1, 0))
-    assert asked[0] == "a"
-    assert "b" in asked
+    assert asked[:2] == ["a", "b"]  # since then there may be rows enough for b
