@@ -250,7 +250,8 @@ serving:
   # sample: 1.0             # share of the predictions that is recorded, chosen by their id
   # spool_mb: 512           # predictions on disk while the store is down; the oldest go first
   # hang_seconds: 20        # a worker that stands still so long is started anew
-  # memory_mb:              # none; so is one that has grown beyond this
+  # load_seconds: 300       # a version that takes longer to load and check is given up for an hour
+  # memory_mb:              # none; a worker that has grown beyond this is replaced
   # grpc_port:              # the Open Inference Protocol over gRPC too; needs everfit[grpc]
   # otel_endpoint:          # where traces are sent, http://...; needs everfit[otel]
 

@@ -110,6 +110,12 @@ STANDARD = (
 )
 
 
+_NO_STAGES = (
+    "rollout.stages is empty, and this version is in one of them: put them back to go on, or end "
+    "its roll-out by everfit rollout --stop"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one guard says. Both None: it cannot speak, and `reason` says why."""
@@ -192,8 +198,8 @@ def decide(
         if passed >= plan.bake:
             return Step(Move.DONE, (f"no guard was clearly worse within {short(plan.bake)}",))
         return Step(Move.WAIT, (f"it bakes until {_clock(at.since + plan.bake)}",))
-    if not plan.stages:  # the config has lost them meanwhile
-        return _held(plan, Step(Move.PROMOTE, ("the plan has no stages any more",)), readings)
+    if not plan.stages:  # the config has lost them meanwhile: that is nobody's word to go on
+        return Step(Move.WAIT, (_NO_STAGES,))
     number = min(at.step, len(plan.stages) - 1)
     stage = plan.stages[number]
     early = ""

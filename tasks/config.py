@@ -266,7 +266,8 @@ class Serving(Section):
     sample: float = Field(1.0, gt=0, le=1)  # share of the predictions that is recorded, by their id
     spool_mb: float = Field(512.0, ge=1)  # of predictions on disk while the store is down
     hang_seconds: float = Field(20.0, gt=0)  # a worker that stands still so long is started anew
-    memory_mb: float | None = Field(None, ge=64)  # so is one that has grown beyond this
+    load_seconds: float = Field(300.0, gt=0)  # a version that takes longer to load is given up
+    memory_mb: float | None = Field(None, ge=64)  # a worker beyond this is replaced
     grpc_port: int | None = Field(None, ge=1, le=65535)  # needs the extra grpc; off by default
     otel_endpoint: str | None = Field(None, pattern="^https?://")  # OTLP over HTTP; extra otel
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 5.0  # seconds before a version that failed to load is tried again, then doubled
 _LONGEST_RETRY = 300.0
+_AFTER_A_HANG = 3600.0
 _LONGEST_POLL = 30.0  # seconds between looks at a registry that is down
 _PROOF = 20  # answered rows after which a version has not killed its process
 _PROOF_SECONDS = 30.0  # or so long beside the champion
@@ -60,6 +61,8 @@ class Follower:
     loaded from `folder`, digest checked. A note in `folder` (`tasks.undo`) takes the champion back
     at once, whatever the registry says yet.
 
+    One that takes longer than `load_seconds` to load is given up for an hour.
+
     A version that has killed `DEATHS` processes while it was loaded or asked its first questions is
     refused, and where nothing is loaded yet, the last one that has answered serves from `folder`.
     """
@@ -73,6 +76,7 @@ class Follower:
         registry: Callable[[], Champions],
         load: Callable[[Path, str], Model] | None = None,
         poll_seconds: float = 1.0,
+        load_seconds: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -82,6 +86,7 @@ class Follower:
         self._registry: Champions | None = None
         self._load = load or loading.load
         self._poll_seconds = poll_seconds
+        self._load_seconds = load_seconds
         self._clock = clock
         self._retries: dict[str, tuple[float, float]] = {}  # version: (when again, pause)
         self._registry_faults = 0
@@ -312,7 +317,10 @@ class Follower:
             raise Killed(f"it has killed {deaths} processes within an hour")
         self._attempts.begin(release)
         try:
-            return loading.ready(release, bundle, self._load, list(self._slots.recent))
+            recent = list(self._slots.recent)
+            return loading.within(
+                self._load_seconds, lambda: loading.ready(release, bundle, self._load, recent)
+            )
         except BaseException:
             self._attempts.give_up(release)
             raise
@@ -344,6 +352,8 @@ class Follower:
     def _failed(self, release: Release, fault: Exception) -> None:
         _, pause = self._retries.get(release.version, (0.0, _FIRST_RETRY / 2))
         pause = min(2 * pause, _LONGEST_RETRY)
+        if isinstance(fault, loading.TakesTooLong):
+            pause = _AFTER_A_HANG  # each try leaves a thread behind
         self._retries[release.version] = (self._clock() + pause, pause)
         self._slots.failure = Failure(release.version, type(fault).__name__, datetime.now(UTC))
         self._metrics.load_failed(release.version)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import TypeVar
 
 from deployments.serving.rows import Checked
 from deployments.serving.slots import Model, Slot
@@ -15,6 +18,32 @@ from models.records import Release
 log = logging.getLogger(__name__)
 
 Load = Callable[[Path, str], Model]
+T = TypeVar("T")
+
+
+class TakesTooLong(Exception):
+    """A version that hangs while it is loaded, checked or warmed."""
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """The result of `call()`. Raises what it raises, and TakesTooLong when it does not end in time:
+    its thread is then left behind, since none can be ended from outside."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as fault:
+            done.set_exception(fault)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    ended, _ = wait([done], seconds)
+    if not ended:
+        raise TakesTooLong(
+            f"a version is loaded and checked within serving.load_seconds, {seconds:g} s: find out "
+            "where it hangs, or raise the limit"
+        )
+    return done.result()
 
 
 def load(bundle: Path, digest: str) -> Model:

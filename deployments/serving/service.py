@@ -127,6 +127,7 @@ class Service:
             registry=registry or self._registry,
             load=load,
             poll_seconds=config.serving.poll_seconds,
+            load_seconds=config.serving.load_seconds,
         )
         self.comparer = Comparer(
             self.slots,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -77,6 +78,34 @@ def test_a_version_that_fails_its_example_never_replaces(follow, alias, serving_
     text = follower._metrics.text().decode()
     assert 'everfit_load_failures_total{version="2"} 1.0' in text
     assert 'everfit_serving_version{version="1"} 1.0' in text
+
+
+def test_a_version_that_hangs_while_it_is_loaded_is_given_up(alias, tmp_path, serving_double, now):
+    """Left behind for an hour; what serves goes on, and other versions are followed."""
+    held = threading.Event()
+    hangs = serving_double()
+    hangs.self_check = lambda: held.wait(20)
+    slots = Slots()
+    follower = Follower(
+        slots,
+        Metrics(),
+        tmp_path,
+        registry=lambda: alias,
+        load=alias.load,
+        load_seconds=0.3,
+        clock=lambda: now[0],
+    )
+    follower.step()
+    alias.models |= {"2": hangs, "3": serving_double()}
+    alias.version = "2"
+    for now[0] in (1.0, 400.0, 3_500.0):
+        assert not follower.step()
+    assert alias.downloads.count("2") == 1
+    assert (slots.current.release.version, slots.failure.reason) == ("1", "TakesTooLong")
+    alias.version = "3"
+    assert follower.step()
+    held.set()
+    assert slots.current.release.version == "3"
 
 
 def test_a_failed_version_is_not_tried_in_a_tight_loop(follow, alias, serving_double, now):

@@ -64,7 +64,16 @@ def test_a_step_follows_from_plan_readings_and_time(position, readings, requests
 def test_a_plan_begins_with_its_first_stage_or_promotes_at_once():
     assert rollout.begin(PLAN).stage == 0
     assert rollout.begin(Plan()) == Step(Move.PROMOTE, ("the plan has no stages",))
-    assert rollout.decide(Plan(), at(), [FINE], 0, NOW).move is Move.PROMOTE
+
+
+def test_a_plan_that_has_lost_its_stages_moves_nobody():
+    """Emptied stages are a new plan for the next challenger, and no word on the one under way."""
+    emptied = Plan(stages=(), bake=timedelta(hours=1))
+    for mode in ("shadow", "canary"):
+        at = Position("2", "1", mode, 0, NOW - timedelta(days=30), NOW - timedelta(days=30))
+        step = rollout.decide(emptied, at, [], 10**9, NOW)
+        assert step.move is Move.WAIT
+        assert "put them back" in step.why
 
 
 @pytest.mark.parametrize(
