@@ -228,6 +228,7 @@ def mlflow_command(config: Config, port: int, **env: str) -> Server:
     of the registry is passed through the environment, where other users do not see it."""
     command = [*python("mlflow"), "server", "--host", LOOPBACK, "--port", str(port)]
     command += ["--workers", "1", "--no-serve-artifacts"]
+    command += ["--uvicorn-opts", "--log-level warning"]  # no line for each request
     command += ["--default-artifact-root", str(config.artifacts)]
     return Server(
         "the MLflow server",

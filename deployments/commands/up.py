@@ -20,6 +20,9 @@ _PORT = click.IntRange(1, 65535)
 @click.option("--train", is_flag=True, help="Train the first champion where there is none.")
 @click.option("--detach", is_flag=True, help="Run on in the background once all is healthy.")
 @click.option("--evidently", is_flag=True, help="Show Evidently's page of each model as well.")
+@click.option(
+    "--mlflow/--no-mlflow", default=True, help="MLflow's page, some 0.5 GB for each registry."
+)
 @click.option("--prefect-port", type=_PORT, help="Default: as last time, else 4200 or a free one.")
 @click.option("--mlflow-port", type=_PORT, help="Default: as last time, else 5000 or a free one.")
 @click.option(
@@ -44,6 +47,7 @@ def command(
     train: bool,
     detach: bool,
     evidently: bool,
+    mlflow: bool,
     prefect_port: int | None,
     mlflow_port: int | None,
     evidently_port: int | None,
@@ -67,7 +71,16 @@ def command(
         )
     models = [Model(path.resolve(), load_config(path)) for path in configs]
     place = place_of([m.config for m in models], home)
-    wishes = Wishes(prefect_port, mlflow_port, evidently_port, evidently, train, postgres, exports)
+    wishes = Wishes(
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+        evidently_port=evidently_port,
+        evidently=evidently,
+        mlflow=mlflow,
+        train=train,
+        postgres=postgres,
+        exports=exports,
+    )
     if detach:
         detached.start(place, models, wishes, click.echo)
         return

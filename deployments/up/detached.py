@@ -54,6 +54,8 @@ def arguments(place: Place, models: Sequence[Model], wishes: Wishes) -> list[str
     for name in ("prefect_port", "mlflow_port", "evidently_port", "postgres"):
         if (value := getattr(wishes, name)) is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]
+    if not wishes.mlflow:
+        flags.append("--no-mlflow")
     return flags + [f"--{name}" for name in ("evidently", "train") if getattr(wishes, name)]
 
 

@@ -42,8 +42,8 @@ def webhooks(chosen: Plan) -> Iterator[Job]:
     if secret() is None:
         return
     for model in chosen.models:
-        part, serving = chosen.mlflow[model.name], model.config.serving
-        if part.external:
+        part, serving = chosen.mlflow.get(model.name), model.config.serving
+        if part is None or part.external:
             continue
         url = f"http://{reached(serving.host)}:{serving.port}{PATH}"
         given = ("webhook", str(model.path), "--mlflow", part.server.url, "--url", url)

@@ -6,6 +6,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ STEADY = 60.0  # seconds that a process lives when its end is not the fault of i
 LONGEST_WAIT = 30.0  # seconds before it is started again
 START = 300.0  # seconds that a start may take; a busy machine takes a minute
 EXTERNAL = 30.0  # seconds that a server of somebody else has to answer for the first time
+LARGEST_LOG = 20_000_000  # bytes: one that is larger at a start is put aside, over the one before
 MISSES = 3  # answers in a row that fail before a part counts as standing still
 
 _TICK = 0.1
@@ -170,6 +172,9 @@ class Part:
             return
         self._before()
         server = self.server
+        with suppress(FileNotFoundError):
+            if server.log.stat().st_size > LARGEST_LOG:
+                server.log.replace(server.log.with_name(f"{server.log.name}.1"))
         self._child = spawn(
             server.name, server.command, url=server.url, log=server.log, env=server.env
         )

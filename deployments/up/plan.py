@@ -45,6 +45,7 @@ class Wishes:
     mlflow_port: int | None = None
     evidently_port: int | None = None
     evidently: bool = False
+    mlflow: bool = True
     train: bool = False
     postgres: str | None = None  # without a password
     exports: Mapping[str, str] = field(default_factory=dict)  # what other terminals need for it
@@ -142,6 +143,8 @@ def plan(
     mlflow: dict[str, Part] = {}
     for model in models:
         url = model.config.registry_url
+        if not wishes.mlflow and not url.startswith(_SERVED):
+            continue  # its page is not needed: all of everfit reads and writes the database itself
         if url not in registries:
             registries[url] = _mlflow(model, models, chosen, told)
         mlflow[model.name] = registries[url]
@@ -169,7 +172,7 @@ def _ports(
     wanted: dict[str, int | None] = {"prefect": wishes.prefect_port} if needed else {}
     urls: dict[str, Model] = {}
     for model in models:
-        if not model.config.registry_url.startswith(_SERVED):
+        if wishes.mlflow and not model.config.registry_url.startswith(_SERVED):
             urls.setdefault(model.config.registry_url, model)
     owners = list(urls.values())
     for number, model in enumerate(owners):

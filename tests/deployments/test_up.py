@@ -16,7 +16,7 @@ import pytest
 
 from deployments import stack
 from deployments.processes import StackFault, free_port
-from deployments.up import asking, health, jobs, part, place, run, stopping
+from deployments.up import asking, detached, health, jobs, part, place, run, stopping
 from deployments.up.events import Events
 from deployments.up.part import Part
 from deployments.up.plan import Model, Plan, Wishes, check, check_ports, plan
@@ -267,7 +267,10 @@ def test_the_plan_keeps_its_ports_and_hides_passwords(tiny_config, monkeypatch):
     assert [p.key for p in moved.stages[1]] == ["server", "runner", "evidently"]
     assert laid().api == moved.api, "and so it is kept"
     assert "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY" not in moved.parts[0].server.env
+    bare = laid(mlflow=False)
+    assert [p.key for p in bare.parts] == ["prefect", "server", "runner"]
     monkeypatch.setenv("EVERFIT_WEBHOOK_SECRET", "s" * 32)
+    assert list(jobs.webhooks(bare)) == []
     hooked = laid()
     keys = [p.parts[0].server.env["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] for p in (hooked, laid())]
     assert len(base64.urlsafe_b64decode(keys[0])) == 32
@@ -281,3 +284,35 @@ def test_the_plan_keeps_its_ports_and_hides_passwords(tiny_config, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{other}/api")
     with pytest.raises(StackFault, match="which does not answer"):
         laid()
+
+
+def test_what_runs_detached_is_what_was_asked_for(tiny_config, tmp_path):
+    from click.testing import CliRunner
+
+    from deployments.commands import up
+
+    model = Model(tiny_config, load(tiny_config))
+    asked = {"prefect_port": 4201, "postgres": "postgresql://me@db", "evidently": True}
+    for home in (None, tmp_path / "home"):
+        where = place.place_of([model.config], home)
+        given = detached.arguments(where, [model], Wishes(**asked, train=True, mlflow=False))
+        with up.command.make_context("up", given[1:]) as context:
+            found = context.params
+        assert {k: found[k] for k in asked} == asked
+        assert (found["train"], found["mlflow"], found["silent"]) == (True, False, True)
+        assert found["configs"] == (tiny_config,)
+        assert found["home"] == home
+    refused = CliRunner().invoke(up.command, [str(tiny_config), "--postgres", "postgresql://a:b@c"])
+    assert refused.exit_code == 1
+    assert "set PGPASSWORD" in refused.output
+    assert ":b@" not in refused.output
+
+
+def test_a_log_that_has_grown_is_put_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(part, "LARGEST_LOG", 3)
+    (tmp_path / "page.log").write_text("long")
+    page = made(tmp_path)
+    page.start()
+    assert eventually(lambda: page.state.state == "healthy")
+    page.stop()
+    assert (tmp_path / "page.log.1").read_text() == "long"
