@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from monitoring.wording import span
 from tasks import events, places
+from tasks.steps import step
 
 if TYPE_CHECKING:
     from monitoring.telemetry import TelemetryStore
@@ -39,7 +37,7 @@ class Condition:
     detail: dict[str, Any] | None = None
 
 
-@task(cache_policy=NO_CACHE)
+@step()
 def look(config: Config, now: datetime) -> list[str]:
     """Tell of what holds and was not told yet; end what holds no more. Never fails its flow."""
     fresh: list[str] = []

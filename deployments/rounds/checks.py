@@ -78,9 +78,10 @@ def check(job: Job, tell: Callable[[Any], None]) -> dict[str, Any]:
 
     config = load(job["config"], **job.get("overrides", {}))
     now = datetime.now(UTC)
-    if job.get("skip", True) and not reason(config, now):
+    why, broken_off = looked(config, now)
+    if job.get("skip", True) and not why:
         return {"did": "skipped", "model": config.name}
-    decision = _life[0].run(_watched(config, now, job, tell))
+    decision = _life[0].run(_watched(config, now, job, tell, broken_off))
     return {
         "did": "checked",
         "model": config.name,
@@ -89,21 +90,25 @@ def check(job: Job, tell: Callable[[Any], None]) -> dict[str, Any]:
     }
 
 
-def reason(config: Config, now: datetime) -> str:
-    """Why the model should be checked now; '' when a check would say what the last one said."""
+def looked(config: Config, now: datetime) -> tuple[str, bool]:
+    """Why the model should be checked now, '' when a check would say what the last one said; and
+    whether a retrain may have broken off, or may never have been heard of."""
     from monitoring.news import news
     from tasks import claims, places
 
     with places.telemetry(config) as store:
-        found = news(store.database).since(now, QUIET)
-    if not found and claims.interrupted(config, now):
-        return "a retrain was interrupted"
-    return found
+        last = news(store.database)
+    interrupted = claims.interrupted(config, now) is not None
+    why = last.since(now, QUIET) or ("a retrain was interrupted" if interrupted else "")
+    return why, interrupted or last.action == "retrain"
 
 
-async def _watched(config: Config, now: datetime, job: Job, tell: Callable[[Any], None]) -> Any:
+async def _watched(
+    config: Config, now: datetime, job: Job, tell: Callable[[Any], None], broken_off: bool
+) -> Any:
     from prefect import tags
 
+    from flows.reconcile import reconcile
     from flows.watch import watch
     from tasks import steps
 
@@ -112,4 +117,6 @@ async def _watched(config: Config, now: datetime, job: Job, tell: Callable[[Any]
 
     one = watch.with_options(on_running=[running])
     with tags(f"model:{config.name}"), steps.sparing():
+        if broken_off and job["act"]:  # what a deployment does every few minutes for few models
+            await reconcile(config, now=now, elsewhere=True)
         return await one(config, now=now, act=job["act"], elsewhere=True)

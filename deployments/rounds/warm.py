@@ -24,6 +24,7 @@ MODULES = (
     "prefect.events.worker",
     "prefect.logging.handlers",
     "prefect.utilities.visualization",
+    "flows.reconcile",
     "flows.watch",
     "monitoring.reports.workspace",
     "tasks.approval",
