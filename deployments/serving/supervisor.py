@@ -114,7 +114,7 @@ class Child:
 
     def __init__(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self.born = time.monotonic()
-        self.process = _fork.Process(name=name, target=_begin, args=(target, arguments))
+        self.process = _fork.Process(name=name, target=_begin, args=(name, target, arguments))
         self.process.start()
 
     @property
@@ -147,7 +147,9 @@ class Child:
             return int(found) / 1024 if found.strip().isdigit() else 0.0
 
 
-def _begin(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _begin(name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    with contextlib.suppress(OSError):  # for whoever looks with ps or top
+        Path("/proc/self/comm").write_text(name[:15])
     # What the process above does at a signal is not for its children: one that is told to end while
     # it starts has answered nothing, and may end at once.
     signal.set_wakeup_fd(-1)
@@ -239,11 +241,16 @@ class Supervisor:
 
     def _start(self, who: int | str) -> Child:
         if isinstance(who, str):
-            child = self._beside[who] = Child(f"everfit-{who}", self._helpers[who], ())
+            child = self._beside[who] = Child(f"everfit-{who}", self._aside, (who,))
             return child
-        child = Child(f"everfit-worker-{who + 1}", self._work, (who, self._listening))
+        child = Child(f"everfit-worker{who + 1}", self._work, (who, self._listening))
         self._workers[who] = child
         return child
+
+    def _aside(self, who: str) -> None:
+        """What a helper's process does: it answers nobody, so that the port is not its to hold."""
+        self._listening.close()
+        self._helpers[who]()
 
     def _look(self) -> None:
         for who, child in [*self._workers.items(), *self._beside.items()]:

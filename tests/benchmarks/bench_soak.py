@@ -29,6 +29,7 @@ import click
 
 from deployments.commands.base import Command
 from deployments.commands.bench import show, write
+from tests.benchmarks import processes
 
 CONFIG = """\
 name: flights
@@ -217,10 +218,10 @@ def _drill(
     due, promoted = "", now  # the version that has been promoted, until a worker answers with it
     while customers.poll() is None:
         now = time.monotonic()
-        workers = _workers(server)
+        alive = _workers(server)
         if now >= look:
             look = now + 1.0
-            timeline.memory.append(max((_resident(pid) for pid in workers), default=0.0))
+            timeline.memory.append(max((_resident(pid) for pid in alive), default=0.0))
         if due and _served(port) == due:
             due = ""
             timeline.swaps += 1
@@ -229,24 +230,16 @@ def _drill(
             swap, promoted = max(swap + swap_every, now), now
             before, due = (versions[(timeline.swaps + n) % 2] for n in (0, 1))
             parts.promote(registry, due, before)
-        if now >= kill and workers:
+        if now >= kill and alive:
             kill += kill_every
-            os.kill(rng.choice(workers), signal.SIGKILL)
+            os.kill(rng.choice(alive), signal.SIGKILL)
             timeline.kills.append(time.monotonic())
         time.sleep(0.02)
 
 
 def _workers(guard: int) -> list[int]:
     """The workers: children of the server, which is the child of its guard."""
-    return [worker for server in _children(guard) for worker in _children(server)]
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(c) for task in tasks for c in (task / "children").read_text().split()]
-    except OSError:
-        return []
+    return [w for server in processes.children(guard) for w in processes.workers(server)]
 
 
 def _served(port: int) -> str | None:

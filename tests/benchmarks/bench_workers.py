@@ -23,6 +23,8 @@ from typing import Any
 import click
 import httpx
 
+from tests.benchmarks.processes import listens, workers
+
 CONFIG = """\
 name: faulty
 data: {source: rows.csv, target: y, columns: {x: number}, classes: [0, 1]}
@@ -91,9 +93,9 @@ class Server:
         return next((float(x.split()[-1]) for x in text.splitlines() if x.startswith(name)), 0.0)
 
     def beating(self, parent: int) -> bool:
-        """Whether two workers are there, and both have begun to beat: they answer."""
+        """Whether two workers are there, and both wait for connections."""
         alive = self.figure('everfit_workers{state="alive"}') == 2.0
-        return alive and len(_children(parent)) == 2 and all(map(_listens, _children(parent)))
+        return alive and len(workers(parent)) == 2 and all(map(listens, workers(parent)))
 
 
 def _drills(parent: int, server: Server, folder: Path) -> list[dict[str, Any]]:
@@ -109,11 +111,11 @@ def _drills(parent: int, server: Server, folder: Path) -> list[dict[str, Any]]:
     thread.start()
     _until(lambda: bool(list(folder.rglob("proven.json"))))
     drills: tuple[tuple[str, str, Callable[[], Any]], ...] = (
-        ("kill -9", "SIGKILL", lambda: os.kill(_children(parent)[0], signal.SIGKILL)),
+        ("kill -9", "SIGKILL", lambda: os.kill(workers(parent)[0], signal.SIGKILL)),
         ("crash in native code", "SIGSEGV", lambda: server.tell(CRASH)),
         ("loop stands still, lock held", "exit 1", lambda: server.tell(HANG_LOCKED)),
         ("thread stands still", "exit 70", lambda: server.tell(HANG, rows=9_900)),
-        ("stopped", "SIGKILL", lambda: os.kill(_children(parent)[0], signal.SIGSTOP)),
+        ("stopped", "SIGKILL", lambda: os.kill(workers(parent)[0], signal.SIGSTOP)),
         ("grown beyond its bound", "memory", lambda: server.tell(GROW)),
     )
     rows = []
@@ -138,24 +140,6 @@ def _drills(parent: int, server: Server, folder: Path) -> list[dict[str, Any]]:
     stop.set()
     thread.join()
     return rows
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(child) for child in file.read().split()]
-
-
-def _listens(pid: int) -> bool:
-    """Whether the worker has a socket that listens."""
-    held = set()
-    try:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            held.add(os.readlink(link))
-        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    except OSError:
-        return False
-    listening = {f"socket:[{line.split()[9]}]" for line in lines if line.split()[3] == "0A"}
-    return bool(held & listening)
 
 
 def _until(condition: Callable[..., bool]) -> None:

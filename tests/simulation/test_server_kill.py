@@ -235,6 +235,8 @@ def ready_workers(parent):
                 owner = int(stat.read().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if owner == parent:
+        with open(f"/proc/{entry}/comm") as comm:
+            works = comm.read().startswith("everfit-worker")
+        if owner == parent and works:
             found.append(int(entry))
     return found if len(found) >= 2 else []
