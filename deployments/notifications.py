@@ -7,7 +7,7 @@ them. Mail is not among this: Prefect's core has no block for SMTP (`tasks.notif
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
 import re
@@ -45,7 +45,6 @@ async def ensured(client: PrefectClient, config: Config) -> list[str]:
         return await ensure(client, config)
     except Exception:
         log.exception("%s: Prefect was not asked to tell people", config.name)
-        (config.folder / notify.NOTE).unlink(missing_ok=True)
         return []
 
 
@@ -68,15 +67,22 @@ async def ensure(client: PrefectClient, config: Config) -> list[str]:
     for other in await client.read_automations():
         if other.name.startswith(prefix) and other.name not in found:
             await client.delete_automation(other.id)
-    note = {"api": str(client.api_url).rstrip("/"), "channels": list(found.values())}
-    if config.notify:
-        config.folder.mkdir(parents=True, exist_ok=True)
-        fresh = config.folder / f".{notify.NOTE}.{os.getpid()}"
-        fresh.write_text(json.dumps(note), encoding="utf-8")
-        fresh.replace(config.folder / notify.NOTE)
-    else:
-        (config.folder / notify.NOTE).unlink(missing_ok=True)
+    await _note(client, config, list(found.values()))
     return list(found.values())
+
+
+async def _note(client: PrefectClient, config: Config, channels: list[str]) -> None:
+    """Say on the server whom it tells, for the processes that would tell them otherwise."""
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    name = notify.variable(config)
+    there = await client.read_variable_by_name(name)
+    if there is None and channels:
+        with contextlib.suppress(ObjectAlreadyExists):  # another runner was faster
+            await client.create_variable(VariableCreate(name=name, value=channels))
+    elif there is not None and there.value != channels:
+        await client.update_variable(VariableUpdate(name=name, value=channels))
 
 
 def _prefix(config: Config) -> str:

@@ -1,8 +1,8 @@
 """Telling people directly: the way where no automation of a Prefect server does it.
 
 Under `everfit up` (or a runner) webhooks and Slack are called by the Prefect server, by automations
-on the events that `tasks.events` emits; a note in the runs folder says which server has them. Where
-that is not the server of this process, such as under a plain `everfit watch`, the process that
+on the events that `tasks.events` emits; a variable on that server says whom they tell. Where they
+are not on the server of this process, such as under a plain `everfit watch`, the process that
 emits the event delivers it. Mail always goes this way, since Prefect's core has no block for SMTP.
 
 A delivery is tried twice, within 5 s each; one that fails costs a warning and no flow. What was
@@ -12,13 +12,12 @@ twice rather than never.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import smtplib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from socket import getfqdn
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTE = "notify.json"  # under the runs folder: which server's automations tell whom
 KIND = "told"  # of the notices
 SMTP, SENDER = "EVERFIT_SMTP_URL", "EVERFIT_MAIL_FROM"
 _SECONDS = 5.0
@@ -71,16 +69,28 @@ def direct(
 
 def covered(config: Config, entry: Notify) -> bool:
     """Whether automations of this process's Prefect server tell this receiver."""
-    if entry.to.kind == "email":
-        return False
+    return entry.to.kind != "email" and channel(entry) in told_by_server(config)
+
+
+def told_by_server(config: Config) -> Sequence[str]:
+    """The channels of the model that this process's Prefect server tells; none without one."""
+    from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
-    api = get_current_settings().api.url or os.environ.get("PREFECT_API_URL")
+    if not (get_current_settings().api.url or os.environ.get("PREFECT_API_URL")):
+        return ()
     try:
-        note = json.loads((config.folder / NOTE).read_text(encoding="utf-8"))
-        return bool(api) and note["api"] == api and channel(entry) in note["channels"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        with get_client(sync_client=True) as client:
+            found = client.read_variable_by_name(variable(config))
+    except Exception as fault:  # a server that does not answer tells nobody
+        log.warning("Prefect's server does not say whom it tells: %r", fault)
+        return ()
+    return found.value if found is not None and isinstance(found.value, list) else ()
+
+
+def variable(config: Config) -> str:
+    """The server's variable that names the channels."""
+    return f"everfit_notify_{config.name}"
 
 
 def channel(entry: Notify) -> str:

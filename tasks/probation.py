@@ -29,13 +29,13 @@ def probation(
     """None unless `champion` was promoted lately, over one that could come back.
 
     Of rows asked within `policy.probation` of the promotion, those whose label is due; so the
-    probation ends `data.label_delay` later. A version that a roll-back has brought back is on none:
-    one promotion is taken back once.
+    probation ends `data.label_delay` later. A version that a roll-back or a hand has brought back
+    is on none: one promotion is taken back once, and a person's choice is not.
     """
     from monitoring.probation import Probation
 
     length, promoted = config.policy.probation, champion.tags.get("promoted_at")
-    if length is None or not promoted or champion.tags.get("restored_at", "") >= promoted:
+    if length is None or not promoted or _chosen(champion) >= promoted:
         return None
     since, delay = datetime.fromisoformat(promoted), config.data.label_delay
     if not since <= now <= since + length + delay:
@@ -64,6 +64,11 @@ def probation(
             log.exception("%s: version %s could not be scored", config.name, previous.version)
             fault = f"it could not be scored: {type(raised).__name__}: {raised}"[:200]
     return Probation(since, previous.version, rows, loss, gate, fault, through)
+
+
+def _chosen(champion: Release) -> str:
+    """When it was last made champion by anything else than a promotion; '' for never."""
+    return max(champion.tags.get(key, "") for key in ("restored_at", "moved_at"))
 
 
 def _answers(config: Config, version: str, rows: pd.DataFrame) -> pd.Series[Any]:

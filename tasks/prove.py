@@ -159,6 +159,7 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
         metric=config.train.objective,
         seed=config.train.seed,
         baseline=base_rate,
+        slices=_slices(config, holdout),
         groups=_groups(config, holdout),
     )
     artifacts.verdict_markdown(
@@ -178,6 +179,16 @@ def _timed(config: Config, frame: pd.DataFrame) -> pd.DataFrame:
     if config.data.time is None or "time" in frame.columns:
         return frame.drop(columns=[TIME])
     return frame.rename(columns={TIME: "time"})
+
+
+def _slices(config: Config, holdout: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns in whose values the gate looks as well: those that are watched, and every
+    category where the config limits what one may lose or a person is asked."""
+    names = dict.fromkeys(config.monitor.slices)
+    if config.gate.slice_tolerance is not None or config.approval == "required":
+        kinds = config.data.columns.items()
+        names |= dict.fromkeys(name for name, kind in kinds if kind == "category")
+    return {name: holdout[name].to_numpy() for name in names}
 
 
 def _groups(config: Config, holdout: pd.DataFrame) -> np.ndarray | None:

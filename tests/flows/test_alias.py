@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -133,69 +129,3 @@ def test_an_alias_that_is_gone_is_told_once_and_what_serves_stays(config, server
     assert alias.audit.fn(config, START + 3 * HOUR) is None
     (kept,) = alias.history(config)
     assert kept["ended"] == START + 3 * HOUR
-
-
-RACER = """
-import asyncio, json, sys
-from datetime import UTC, datetime
-from deployments import environment
-environment.prepare()
-from tasks import places, release
-from tasks.config import load
-from tasks.lineage import Lineage
-from tests import registry_parts as parts
-from models.errors import Overtaken
-
-version, path = sys.argv[1:]
-config = load(path)
-registry = places.registry(config)
-registry.champion()
-print("ready", flush=True)
-sys.stdin.readline()  # both go at once
-now = datetime.now(UTC)
-try:
-    who = {"decision_id": "w" + version, "who": "racer " + version, "why": "it is better"}
-    registry.promote(version, expected="1", now=now, **who)
-    print("champion")
-except Overtaken as fault:
-    registry.reject(version, f"it lost the race: {fault}", now)
-    print("lost")
-"""
-
-
-def test_two_processes_race_and_one_is_champion_and_the_other_says_why(config, tiny_config):
-    registered(config, "w3")
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, version, str(tiny_config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-        )
-        for version in ("2", "3")
-    ]
-    try:
-        for racer in racers:
-            assert racer.stdout.readline() == "ready\n"
-        for racer in racers:
-            racer.stdin.write("go\n")
-            racer.stdin.flush()
-        said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
-    finally:
-        for racer in racers:
-            if racer.poll() is None:
-                racer.send_signal(signal.SIGKILL)
-                racer.wait()
-    assert sorted(said) == ["champion", "lost"]
-    winner, loser = ("2", "3") if said[0] == "champion" else ("3", "2")
-    registry = places.registry(config)
-    assert registry.champion().version == winner
-    assert registry.champion().tags["previous_champion"] == "1"
-    assert registry.champion().tags["who"] == f"racer {winner}"
-    assert (
-        f"it is {winner}: another process was faster"
-        in registry.version(loser).tags["rejected_why"]
-    )
-    assert registry.challenger() is None
-    assert registry.hand_moved() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -95,19 +94,15 @@ def test_what_automations_tell_is_not_told_twice_unless_the_server_is_gone(
 ):
     monkeypatch.setenv("HOOK", inbox.url)
     config = telling_of(config, {"on": ["promoted"], "to": {"webhook": "HOOK"}})
-    config.folder.mkdir(parents=True, exist_ok=True)
-    note = {"api": "http://server/api", "channels": [notify.channel(config.notify[0])]}
-    (config.folder / notify.NOTE).write_text(json.dumps(note))
-    api = SimpleNamespace(api=SimpleNamespace(url="http://server/api"))
-    monkeypatch.setattr("prefect.settings.get_current_settings", lambda: api)
-    monkeypatch.setattr(telling, "link", lambda *_: "")
+    server = [notify.channel(config.notify[0])]
+    monkeypatch.setattr(notify, "told_by_server", lambda _: server)
     monkeypatch.setattr(events, "_handed_over", lambda *_: True)
     events.emit(config, "everfit.promoted", PROMOTED)
     assert inbox.posts == []
     monkeypatch.setattr(events, "_handed_over", lambda *_: False)  # the server does not answer
     events.emit(config, "everfit.promoted", PROMOTED)
     assert len(inbox.posts) == 1
-    api.api.url = "http://another/api"  # of a plain `everfit watch`
+    server.clear()  # of a plain `everfit watch`
     monkeypatch.setattr(events, "_handed_over", lambda *_: True)
     events.emit(config, "everfit.promoted", PROMOTED)
     assert len(inbox.posts) == 2

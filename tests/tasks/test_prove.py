@@ -14,7 +14,7 @@ from models import training
 from models.gate import GateRule
 from tasks import prove, snapshot
 from tasks.config import load
-from tasks.prove import _groups
+from tasks.prove import _groups, _slices
 from tasks.records import Tuned
 from tasks.rows import TIME
 
@@ -27,6 +27,22 @@ def test_the_gates_groups_are_stretches_of_its_block():
     config = SimpleNamespace(gate=GateRule(block=timedelta(days=1)))
     assert _groups(config, holdout).tolist() == [0, 0, 1, -1]
     assert _groups(SimpleNamespace(gate=GateRule()), holdout) is None
+
+
+def test_the_gate_looks_into_the_slices_that_the_config_asks_about(tiny_config, small_frame):
+    config = load(tiny_config)
+    assert _slices(config, small_frame) == {}
+    tolerant = replace(config.gate, slice_tolerance=0.05)
+    monitored = config.monitor.model_copy(update={"slices": ["hour"]})
+    for update, names in (
+        ({"gate": tolerant}, ["carrier"]),  # every category
+        ({"approval": "required"}, ["carrier"]),
+        ({"monitor": monitored}, ["hour"]),
+        ({"monitor": monitored, "gate": tolerant}, ["hour", "carrier"]),
+    ):
+        found = _slices(config.model_copy(update=update), small_frame)
+        assert list(found) == names
+        assert all(len(values) == len(small_frame) for values in found.values())
 
 
 def test_a_fitted_model_is_taken_as_it_is_unless_its_recipe_changed(
