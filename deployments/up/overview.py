@@ -44,6 +44,8 @@ class Observer:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
         self._prefect.close()
+        for name in self.now:
+            self._put(name, running=[])  # what ran ends too
         for overview in self._overviews.values():
             overview.close()
 

@@ -49,6 +49,7 @@ class Up:
         self._plan: Plan | None = None
         self._observer: Observer | None = None
         self._written = float("-inf")
+        self._unwritten = ""  # why the record could not be written
         self._screen: Screen | None = None
 
     def stop(self) -> None:
@@ -172,8 +173,11 @@ class Up:
             self._written = now
             try:
                 self.place.write(state)
+                self._unwritten = ""
             except OSError as fault:  # a full disk must not end what watches over the servers
-                self.events.tell("up", f"its record cannot be written: {fault}")
+                if str(fault) != self._unwritten:
+                    self.events.tell("up", f"its record cannot be written: {fault}")
+                self._unwritten = str(fault)
         if self._screen is not None:
             self._screen.show(state)
 

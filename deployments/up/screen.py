@@ -147,7 +147,8 @@ def about(model: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     due = model.get("next_check")
     if due:
         when = datetime.fromisoformat(due)
-        text.append(("next check", f"{when:%Y-%m-%d %H:%M} UTC, in {span(when - now)}"))
+        late = f"is late by {span(now - when)}" if when < now else f"in {span(when - now)}"
+        text.append(("next check", f"{when:%Y-%m-%d %H:%M} UTC, {late}"))
     else:
         text.append(("next check", "none is scheduled"))
     if model.get("fault"):

@@ -231,6 +231,21 @@ def test_a_part_that_fails_at_the_start_ends_it_all_and_is_named(
         stopping.stop(fake.place, 1.0)
 
 
+def test_asked_to_stop_twice_it_does_not_wait(tmp_path, tiny_config, monkeypatch):
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVER
+    fake = Fake(tmp_path, tiny_config, monkeypatch, server=deaf)
+    with fake.running() as thread:
+        assert eventually(lambda: fake.up.phase == "running")
+        fake.up.stop()
+        assert eventually(lambda: "server stopping" in fake.order)
+        assert thread.is_alive()
+        began = time.monotonic()
+        fake.up.stop()
+        thread.join(20)
+        assert time.monotonic() - began < 4, "its grace is 5 s"
+    assert fake.fault is None
+
+
 def test_what_no_start_could_mend_is_said_before(tiny_config, tmp_path):
     second = tmp_path / "second.yaml"
     second.write_text(tiny_config.read_text().replace("name: tiny", "name: other"))
