@@ -36,6 +36,14 @@ class OnDask(Nodes):
             node.trial, {**self._given, "number": number, "attempt": attempt}
         )
 
+    def gone(self) -> str:
+        if self.client.status == "running":
+            return ""
+        return (
+            f"the Dask scheduler at {self._runner.address or 'this machine'} is gone, and what had "
+            "finished is kept: start it again, and then the same retrain, which goes on from there"
+        )
+
     def again(self, fault: BaseException) -> bool:
         from distributed.scheduler import KilledWorker
 

@@ -47,6 +47,10 @@ class Nodes(ABC):
         """Whether a trial whose end was `fault` may be tried once more."""
         return True
 
+    def gone(self) -> str:
+        """What is told when no trial can be sent any more, since the scheduler is lost; '' else."""
+        return ""
+
     def free(self, number: int) -> None:  # noqa: B027 - most have nothing to do
         """The trial has ended, whatever came of it."""
 
@@ -179,6 +183,9 @@ class Remote:
             self._failed(flight, fault)
 
     def _failed(self, flight: _Flight, fault: BaseException) -> None:
+        if gone := self._nodes.gone():
+            self._fault = ClusterFault(gone)
+            return
         told = f"{type(fault).__name__}: {fault}"
         more = flight.attempt + 1 < self._nodes.tries and self._nodes.again(fault)
         if more and not flight.stopped:

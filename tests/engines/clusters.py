@@ -51,6 +51,7 @@ class Cluster:
     """A running scheduler; `nodes` come and go."""
 
     address: str
+    head: Node  # that of the scheduler
     nodes: list[Node] = field(default_factory=list)
 
 
@@ -79,7 +80,7 @@ def dask(
         [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard",
          "--host", host, "--port", str(port)]
     )  # fmt: skip
-    cluster = Cluster(f"tcp://{host}:{port}")
+    cluster = Cluster(f"tcp://{host}:{port}", scheduler)
     try:
         until(lambda: answers(host, port), scheduler)
         places = [(host, ()) for _ in range(workers)] + [*(elsewhere or {}).items()]
@@ -134,7 +135,7 @@ def ray(workers: int, host: str = "127.0.0.1") -> Iterator[Cluster]:
             [*command, "--head", "--port", str(port), "--num-cpus", "0", "--temp-dir", folder,
              "--include-dashboard", "false", *small]
         )  # fmt: skip
-        cluster = Cluster(f"{host}:{port}")
+        cluster = Cluster(f"{host}:{port}", head)
         try:
             until(lambda: "Ray runtime started" in head.log.read_text(), head)
             for _ in range(workers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from models.search.cost import Left
 from tasks.cluster.extras import lacking
 from tasks.cluster.store import ClusterFault, Store
 from tasks.config import load
-from tasks.journal import ASKS, recorded
+from tasks.journal import ASKS, KILLED, recorded
 from tests.engines import clusters
 
 if TYPE_CHECKING:
@@ -169,6 +170,69 @@ def test_a_node_killed_while_its_trial_runs_loses_nothing(
     asked_again(folder, config)
 
 
+CHILD = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from deployments import environment
+environment.prepare()
+from tasks.config import load
+from flows.tune import tune_only
+
+if __name__ == "__main__":
+    train = {f"train__{k}": v for k, v in (p.split("=") for p in sys.argv[3:])}
+    config = load(sys.argv[1], **train)
+    asyncio.run(tune_only(config, Path(sys.argv[2]), datetime(2013, 1, 7, 6, tzinfo=UTC)))
+"""
+
+
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_what_was_started_here_ends_with_the_search_however_that_ends(
+    configured, tiny_config, tmp_path, runner
+) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    configured(runner=runner)  # skips what is not installed
+    folder, child = tmp_path / "search", tmp_path / "child.py"
+    child.write_text(CHILD, encoding="utf-8")
+    train = {**trained(tmp_path, "time.sleep(2)"), "runner": runner, "trials": 6, "parallel": 2}
+    told_trainer = train.pop("trainer")
+    train.pop("families")
+    text = tiny_config.read_text(encoding="utf-8")
+    tiny_config.write_text(
+        text.replace("families: [logistic]", f"families: [custom]\n  trainer: {told_trainer}", 1)
+    )
+    node = clusters.start(
+        [sys.executable, str(child), str(tiny_config), str(folder)]
+        + [f"{key}={value}" for key, value in train.items()],
+        PREFECT_API_URL=str(PREFECT_API_URL.value()),
+        PYTHONPATH=str(clusters.ROOT),
+    )
+    store = Store(folder)
+    clusters.until(lambda: len(recorded(folder)) >= 1 and store.mark(2) is not None, node, 200)
+    pids = set(node.pids())
+    finished = recorded(folder)
+    assert len(pids) > 2
+    node.process.kill()  # the search alone: nobody tells the others
+    node.process.wait()
+    clusters.until(lambda: not [pid for pid in pids if alive(pid)], seconds=60.0)
+    node.log.unlink()
+    config = load(tiny_config, train__trials=6, train__parallel=2)
+    trials = searched(config, folder)
+    assert trials[: len(finished)] == finished
+    killed = [t for t in trials if t.error == KILLED]
+    assert len(killed) <= 2
+    assert len(trials) == 6 + len(killed)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 def test_what_a_node_lacks_ends_the_search_and_says_so(configured, tmp_path, monkeypatch) -> None:
     with clusters.dask(1) as cluster:
         here = configured(runner="dask", cluster=cluster.address)
@@ -182,6 +246,28 @@ def test_what_a_node_lacks_ends_the_search_and_says_so(configured, tmp_path, mon
         monkeypatch.undo()
     with pytest.raises(ClusterFault, match="does not answer"):
         searched(here, tmp_path / "scheduler")
+
+
+def test_a_lost_scheduler_ends_the_search_and_keeps_what_had_finished(configured, tmp_path) -> None:
+    folder = tmp_path / "search"
+    with clusters.dask(2) as cluster:
+        given = trained(tmp_path, "time.sleep(1)")
+        config = configured(runner="dask", cluster=cluster.address, parallel=2, trials=30, **given)
+
+        async def both() -> None:
+            from flows.tune import tune_only
+
+            search = asyncio.create_task(tune_only(config, folder, NOW))
+            while len(recorded(folder)) < 3:
+                await asyncio.sleep(0.05)
+            cluster.head.kill()
+            await search
+
+        with pytest.raises(ClusterFault, match="is gone"):
+            asyncio.run(both())
+    trials = recorded(folder)
+    assert 3 <= len(trials) < 30
+    assert {t.status for t in trials} == {"complete"}
 
 
 class Url:

@@ -56,6 +56,10 @@ class World(Nodes):
         self.kept = kept or {}  # trial -> how many of its tries do not end by themselves
         self.sent: dict[tuple[int, int], Sent] = {}
         self.stopped: list[Any] = []
+        self.lost = ""
+
+    def gone(self) -> str:
+        return self.lost
 
     def submit(self, number: int, attempt: int) -> Sent:
         assert self.store.result(number) is None, "what has ended is not tried again"
@@ -195,6 +199,17 @@ def test_a_node_that_lacks_something_ends_the_search_and_the_next_goes_on(tmp_pa
     assert sorted(t.number for t in again.trials) == list(range(again.allowed))
     assert again.allowed == 6 + len([t for t in again.trials if t.error == KILLED])
     assert [t for t in again.trials if t in finished] == finished
+
+
+def test_a_lost_scheduler_ends_the_search_and_is_no_trials_fault(tmp_path: Path) -> None:
+    def act(world: World) -> None:
+        if (sent := world.sent.get((3, 0))) is not None:
+            world.lost = "the scheduler is gone"
+            sent.end(ConnectionError("cancelled"))
+
+    with pytest.raises(ClusterFault, match="the scheduler is gone"):
+        searched(World(tmp_path, {3: 1}), act)
+    assert {t.status for t in recorded(tmp_path)} == {"complete"}
 
 
 def test_a_record_is_whole_or_absent_and_tells_exactly_what_was_found(tmp_path: Path) -> None:
