@@ -65,14 +65,12 @@ class Version:
 
     version: str
     window_id: str
-    passed: bool = True  # its gate
     stage: str = ""
     promoted: datetime | None = None
     restored: datetime | None = None
-    rejected: bool = False
+    rejected: datetime | None = None
     rolled_back: datetime | None = None
     rolled_back_by: str = ""  # id of the decision
-    settled: bool = False  # promoted, rejected, or otherwise nobody's challenger any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +113,7 @@ class Facts:
     recorded: str | None = None  # the champion by the model's own record
     challenger: str | None = None
     told: tuple[str, ...] = ()  # keys of what the policy knows
+    on_the_way: bool = False  # a challenger is rolled out, or waits for a person's word
     undo: bool = False  # servers were told to go back, and the registry may not know
     open_runs: tuple[OpenRun, ...] = ()
     silent: tuple[Silent, ...] = ()
@@ -223,7 +222,7 @@ def _rollouts(facts: Facts) -> Iterator[Finding]:
         if version.version == facts.champion and version.stage in _UNSEEN:
             yield Finding(Do.STEP, version.version, "it was promoted, and that was not noted")
         elif version.version not in (facts.champion, facts.challenger):
-            bad = version.rejected or version.rolled_back is not None
+            bad = version.rejected is not None or version.rolled_back is not None
             why = "it was turned away" if bad else "another version took its place"
             detail = {"bad": "yes"} if bad else {}
             yield Finding(Do.END, version.version, f"{why} as {version.stage}", detail=detail)
@@ -256,6 +255,9 @@ def _windows(facts: Facts, now: datetime, limits: Limits) -> Iterator[Finding]:
     decided = {a.window_id for a in facts.asked if not a.rollback}
     dead = [w for w in facts.windows if w.state == "running"]
     failed = [w for w in facts.windows if w.state == "failed" and w.window_id in decided]
+    if facts.on_the_way:  # no other challenger is made meanwhile
+        own = {v.window_id for v in facts.versions if v.version == facts.challenger}
+        failed = [w for w in failed if w.window_id in own]
     for window in dead:
         if window.silent is not None and window.silent < limits.resume:
             continue
@@ -307,11 +309,15 @@ def _answered(facts: Facts, asked: Asked) -> bool:
         or (w.state == "done" and w.updated >= asked.time)
         for w in facts.windows
     )
+    # A check that decides while another challenger is on its way makes none; when that one comes to
+    # a bad end the policy waits, and what was decided before does not go past it.
     changed = any(
-        t >= asked.time for v in facts.versions for t in (v.promoted, v.restored) if t is not None
+        t >= asked.time
+        for v in facts.versions
+        for t in (v.promoted, v.restored, v.rejected, v.rolled_back)
+        if t is not None
     )
-    rolling = any(v.version == facts.challenger and v.stage in _UNSEEN for v in facts.versions)
-    return claimed or changed or rolling
+    return claimed or changed or facts.on_the_way
 
 
 def _folders(facts: Facts, limits: Limits) -> Iterator[Finding]:

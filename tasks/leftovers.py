@@ -17,7 +17,7 @@ from prefect.settings import get_current_settings
 
 from monitoring.leftovers import Asked, Facts, Folder, Limits, OpenRun, Silent, Version, Window
 from monitoring.records import Action
-from tasks import places, undo
+from tasks import places, standing, undo
 from tasks.snapshot import NOTE
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ async def facts(config: Config, now: datetime, bounds: Limits) -> Facts:
         recorded=registry.recorded_champion(),
         challenger=registry.challenger_version(),
         told=tuple(told.get("told", ())),
+        on_the_way=_on_the_way(config),
         undo=undo.read(config.folder / "serving") is not None,
         open_runs=tuple(
             OpenRun(run.run_id, run.window_id, run.version) for run in registry.open_runs()
@@ -89,6 +90,15 @@ def _champion(registry: Registry) -> str | None:
     except RegistryFault:  # its alias is gone: that is for a person, who is told elsewhere
         return None
     return None if found is None else found.version
+
+
+def _on_the_way(config: Config) -> bool:
+    from models.errors import RegistryFault
+
+    try:
+        return bool(standing.on_the_way(config))
+    except RegistryFault:  # as above
+        return False
 
 
 def _asked(decision: dict[str, Any]) -> Asked | None:
@@ -118,7 +128,7 @@ def _version(release: Release) -> Version:
         stage=stage.mode if stage else "",
         promoted=moment("promoted_at"),
         restored=moment("restored_at"),
-        rejected="rejected_at" in tags,
+        rejected=moment("rejected_at"),
         rolled_back=moment("rolled_back_at"),
         rolled_back_by=tags.get("rolled_back_decision_id", ""),
     )

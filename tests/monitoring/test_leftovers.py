@@ -108,6 +108,10 @@ def test_a_failed_retrain_is_tried_again_after_a_pause_that_doubles() -> None:
     assert dos(replace(base, windows=(spent,))) == [(Do.GIVE_UP, "w2")]
     by_hand = replace(CALM, windows=(window("failed"),))  # who asked for it was told of the fault
     assert dos(by_hand) == []
+    late = replace(window("failed"), updated=NOW - HOUR)
+    rolling = replace(base, windows=(late,), on_the_way=True, versions=(ONE, TWO))
+    assert dos(rolling) == []
+    assert dos(replace(rolling, challenger="2")) == [(Do.RESUME, "w2")]  # its own, to its end
     newer = replace(window("done", name="w3"), started=NOW - MINUTE)
     assert dos(replace(base, windows=(newer, window("failed")))) == []  # that one answered it
     old = replace(window("failed"), updated=NOW - 2 * DAY, started=NOW - 2 * DAY)
@@ -134,7 +138,9 @@ def test_a_decision_that_nobody_heard_is_acted_on_once() -> None:
         {"windows": (replace(window("done", name="w9"), started=NOW - DAY, updated=NOW),)},
         {"versions": (replace(ONE, promoted=NOW - MINUTE),)},
         {"versions": (replace(ONE, restored=NOW - MINUTE),)},
-        {"versions": (ONE, replace(TWO, stage="canary")), "challenger": "2"},
+        {"on_the_way": True},
+        {"versions": (ONE, replace(TWO, rejected=NOW - MINUTE))},
+        {"versions": (ONE, replace(TWO, rolled_back=NOW - MINUTE))},
     ],
 )
 def test_a_decision_that_was_answered_is_not_acted_on_again(answer: dict[str, object]) -> None:
@@ -181,7 +187,7 @@ def test_a_version_that_its_own_retrain_took_back_is_told_by_that_retrain() -> N
 def test_a_roll_out_goes_on_or_ends_by_who_its_version_is(
     stage: str, role: str, gone: bool
 ) -> None:
-    version = replace(TWO, stage=stage, rejected=gone and role != "champion")
+    version = replace(TWO, stage=stage, rejected=NOW if gone and role != "champion" else None)
     facts = replace(
         CALM,
         versions=(ONE, version),
