@@ -22,6 +22,7 @@ from models.errors import BundleFault, ModelError, RegistryFault
 from models.records import Release
 from models.registry import Registry
 from models.registry_files import intact
+from models.registry_locks import is_postgresql
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class LeanRegistry(Registry):
         from sqlalchemy import create_engine, inspect, text
 
         if self._engine is None:
-            engine = create_engine(self.url, pool_pre_ping=True, pool_size=1)
+            patience = {"connect_timeout": 10} if is_postgresql(self.url) else {}
+            engine = create_engine(self.url, pool_pre_ping=True, pool_size=1, connect_args=patience)
             there = set(inspect(engine).get_table_names())
             wanted = {"model_versions", "model_version_tags", "registered_model_aliases"}
             if not wanted <= there:

@@ -7,6 +7,7 @@ server, the tests that need one are skipped, and the reason is printed.
 from __future__ import annotations
 
 import importlib.util
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,16 @@ def _or_skip(*reasons: str) -> None:
 def _module(name: str, extra: str) -> str:
     there = importlib.util.find_spec(name) is not None
     return "" if there else f"{name} is not installed: pip install 'everfit[{extra}]'"
+
+
+@pytest.fixture(autouse=True)
+def _mlflow_lets_go() -> Iterator[None]:
+    """MLflow keeps an engine for each database as long as its process lives: close them here."""
+    yield
+    for name in [n for n in sys.modules if n.startswith("mlflow.store.")]:
+        store = getattr(sys.modules[name], "SqlAlchemyStore", None)
+        for engine in list(getattr(store, "_engine_map", {}).values()):
+            engine.dispose()
 
 
 @pytest.fixture(scope="session")
