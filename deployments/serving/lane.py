@@ -155,17 +155,16 @@ class Lanes:
             return False
         numbers, categories = read
         probabilities = slot.model.predict_rows(numbers, [*categories.values()])
-        labels: list[int] = probabilities.argmax(axis=1).tolist()
+        labels = _likeliest(probabilities)
         shares = texts(probabilities) if len(table) == len(batch) else None
         ids = new_ids(len(table))
         now = time.perf_counter()
         spent = [now - read.request.started for read in batch]
         self._tell(ready, Checked(ready.reader.names, numbers, categories, ready.reader.order, None,
                                   table, ids, None), probabilities, batch, spent)  # fmt: skip
-        service.tally.many(
-            ((r.request.lane.name, s, len(r.rows)) for r, s in zip(batch, spent, strict=True)),
-            slot.release.version,
-        )
+        version, add = slot.release.version, service.tally.add
+        for one, seconds in zip(batch, spent, strict=True):
+            add(one.request.lane.name, 200, version, seconds, len(one.rows))
         end = 0
         for one in batch:
             start, end = end, end + len(one.rows)
@@ -191,11 +190,11 @@ class Lanes:
     ) -> None:
         """Hand over to telemetry and to whoever compares."""
         slot, service = ready.slot, self._service
-        latencies = [
-            ms
-            for r, s in zip(batch, spent, strict=True)
-            for ms in repeat(round(s * 1000, 4), len(r.rows))
-        ]
+        if len(batch) == 1:
+            latencies: float | list[float] = spent[0] * 1000
+        else:
+            each = zip(batch, spent, strict=True)
+            latencies = [ms for r, s in each for ms in repeat(s * 1000, len(r.rows))]
         moment = service.clock().timestamp()
         service.noticed(slot, checked, moment)
         service.writer.add(
@@ -210,6 +209,15 @@ class Lanes:
                 latency_ms=latencies,
             )
         )
+
+
+def _likeliest(probabilities: np.ndarray) -> list[int]:
+    """The place of each row's largest (n, k), the first one on a tie."""
+    if len(probabilities) == 1:
+        (row,) = probabilities.tolist()
+        return [row.index(max(row))]
+    places: list[int] = probabilities.argmax(axis=1).tolist()
+    return places
 
 
 def _back(requests: Sequence[Waiting]) -> None:

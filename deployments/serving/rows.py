@@ -262,6 +262,8 @@ def _at_once(table: Sequence[Sequence[Any]]) -> np.ndarray | None:
     try:  # checks and converts in one pass, several times as fast as numpy does
         packed = struct.pack(f"{count * width}d", *chain.from_iterable(table))
         numbers = np.frombuffer(packed).reshape(count, width)
+        if count == 1 and min(table[0]) >= -_FLOAT32_MAX and max(table[0]) <= _FLOAT32_MAX:
+            return numbers  # a third of the time of the same in NumPy; NaN in front is looked into
     except (struct.error, OverflowError):  # a missing value, or one at fault
         if not _NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
             return None

@@ -94,6 +94,8 @@ class Slot:
 
     def unknown(self, rows: Checked) -> Mapping[str, int]:
         """How many values of each category column the model has never seen; they are allowed."""
+        if not self._known:
+            return {}
         found: Counter[str] = Counter()
         for name, known in self._known.items():
             number = sum(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -64,11 +64,6 @@ class Tally:
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_later(_EVERY, self.hand_over)
-
-    def many(self, requests: Iterable[tuple[str, float, int]], version: str) -> None:
-        """Count requests that were answered well: route, seconds, rows."""
-        for route, seconds, rows in requests:
-            self.add(route, 200, version, seconds, rows)
 
     def hand_over(self) -> None:
         """Bring what was counted into the metrics and to the telemetry writer."""
