@@ -7,7 +7,7 @@ whenever it runs, so one is enough.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from prefect.states import State
 
 _MOST = 200  # flow runs in one answer of the server
+
+# A run that begins this late gives way to one that is due. One that is only slow to begin does not:
+# on a machine whose runs take longer to begin than the schedule's step, none would ever work.
+STALE = timedelta(minutes=15)
 
 
 def superseded(runs: Iterable[FlowRun]) -> list[FlowRun]:
@@ -73,7 +77,7 @@ async def covered(now: datetime) -> State[Any] | None:
     """The state in which this run ends at once if a later run of its schedule is due already.
 
     It catches the runs that a worker took in one go, when the machine slept in between. None for a
-    run that is the newest, or that no schedule has made.
+    run that is the newest or not stale, or that no schedule has made.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
@@ -83,6 +87,8 @@ async def covered(now: datetime) -> State[Any] | None:
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is None or run.deployment_id is None or not run.auto_scheduled:
+        return None
+    if now - _due(run) < STALE:
         return None
     wanted = FlowRunFilter.model_validate(
         {

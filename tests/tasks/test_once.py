@@ -44,3 +44,33 @@ def test_of_runs_that_a_schedule_made_the_newest_covers_the_others():
     old = backlog.superseded([*day[::-1], *rest])
     assert {one.id for one in old} == {one.id for one in day[:-1]}
     assert backlog.superseded([day[3]]) == []
+
+
+async def test_only_a_run_that_begins_late_gives_way_to_one_that_is_due(monkeypatch):
+    early, late = run(0), run(10)
+    for one in (early, late):
+        one.auto_scheduled = True
+    monkeypatch.setattr(
+        "prefect.context.FlowRunContext.get", lambda: SimpleNamespace(flow_run=early)
+    )
+
+    class Client:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            pass
+
+        async def read_flow_runs(self, flow_run_filter, limit):
+            assert flow_run_filter.expected_start_time.after_ == NOON
+            return [late]
+
+    monkeypatch.setattr("prefect.client.orchestration.get_client", Client)
+    early.deployment_id = late.deployment_id = uuid4()
+    assert await backlog.covered(NOON + timedelta(minutes=14)) is None
+    ended = await backlog.covered(NOON + timedelta(minutes=15))
+    assert ended is not None
+    assert ended.is_cancelled()
+    assert "12:10 covers it" in ended.message
+    early.auto_scheduled = False
+    assert await backlog.covered(NOON + timedelta(days=1)) is None
