@@ -23,6 +23,9 @@ _PREFECT = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
+    # flow runs would be kept for ever otherwise, 12 KB for a check; decisions are in our own store
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86_400),
     "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     # a run of which nothing is heard for a few of these is taken for dead
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
