@@ -52,8 +52,9 @@ class Part:
 
     A part that is up for the first time and ends before it is well has `failed`, since its start
     would fail again; later it is started again and again, with a wait that grows. One that has not
-    answered for `hang` seconds is standing still, and is killed. With `external` it is somebody
-    else's server: asked, and never started.
+    answered for `hang` seconds is standing still, and is killed; while it is `excused`, what it
+    works for being down, these do not count. With `external` it is somebody else's server: asked,
+    and never started.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Part:
         grace: float = 10.0,
         external: bool = False,
         before: Callable[[], None] = lambda: None,
+        excused: Callable[[], bool] = lambda: False,
         told: Callable[[Part], None] = lambda _: None,
     ) -> None:
         self.key = key
@@ -85,6 +87,7 @@ class Part:
         self._hang = hang
         self._grace = grace
         self._before = before
+        self._excused = excused
         self._over = threading.Event()
         self._child: Child | None = None
         self._thread = threading.Thread(target=self._run, name=f"part-{key}", daemon=True)
@@ -204,9 +207,10 @@ class Part:
                     return f"not well after {allowed:.0f} s ({found.detail})"
                 continue
             missed += 1
-            first_miss = now if missed == 1 else first_miss
             if missed >= 2:
                 self._set("unwell", found.detail, ready=False)
+            if missed == 1 or self._excused():
+                first_miss = asked
             if missed >= MISSES and asked - first_miss > self._hang and not self.external:
                 return f"stood still for {asked - first_miss:.0f} s ({found.detail})"
         return None
@@ -235,5 +239,6 @@ class Part:
             "pid": before.pid,
         } | changes
         self.state = State(state, detail, since, **now)
-        if (before.state, before.detail) != (state, detail):
+        # what is wrong with an unwell part may read otherwise at each look, and is told once
+        if before.state != state or (before.detail != detail and state != "unwell"):
             self.told(self)

@@ -150,7 +150,7 @@ def plan(
         mlflow[model.name] = registries[url]
     shown = (*registries.values(), prefect)
     works = [_server(model, models, told) for model in models]
-    works.append(_runner(place, models, api, told))
+    works.append(_runner(place, models, prefect, api, told))
     if wishes.evidently:
         works += [_evidently(model, models, chosen, told) for model in models]
     return Plan(place, tuple(models), api, (shown, tuple(works)), mlflow, not named, tuple(notes))
@@ -252,7 +252,9 @@ def _server(model: Model, models: Sequence[Model], told: Callable[[Part], None])
     )
 
 
-def _runner(place: Place, models: Sequence[Model], api: str, told: Callable[[Part], None]) -> Part:
+def _runner(
+    place: Place, models: Sequence[Model], prefect: Part, api: str, told: Callable[[Part], None]
+) -> Part:
     beat = place.folder / "runner.beat"
     env = environment.child(
         PREFECT_API_URL=api, PREFECT_HOME=str(place.prefect), EVERFIT_BEAT=str(beat)
@@ -273,6 +275,7 @@ def _runner(place: Place, models: Sequence[Model], api: str, told: Callable[[Par
         page=str(server.log),
         grace=_DRAIN,
         before=lambda: beat.unlink(missing_ok=True),
+        excused=lambda: prefect.state.state != "healthy",  # it cannot find work, and may have some
         told=told,
     )
 

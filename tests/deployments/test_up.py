@@ -120,6 +120,22 @@ def test_a_runner_is_well_while_it_beats(tmp_path):
     assert probe() == health.Health(False, "silent for 20 s")
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+def test_who_works_for_a_part_that_is_down_is_not_killed_for_it(tmp_path):
+    down, told = True, []
+    page = made(tmp_path, hang=0.3, excused=lambda: down, told=lambda p: told.append(p.state.state))
+    page.start()
+    assert eventually(lambda: page.state.state == "healthy")
+    os.kill(child_of(page.state.pid), signal.SIGSTOP)
+    assert eventually(lambda: page.state.state == "unwell")
+    time.sleep(1.5)
+    assert page.state.state == "unwell"
+    assert told.count("unwell") == 1
+    down = False
+    assert eventually(lambda: page.state.restarts == 1)
+    page.stop()
+
+
 class Fake:
     """A whole run on servers that start at once."""
 
