@@ -9,7 +9,7 @@ import sys
 import time
 
 from deployments import environment
-from deployments.stack import prefect_server
+from deployments.stack import prefect_command
 from tasks.config import load
 from tests.receivers import http_receiver
 
@@ -44,7 +44,7 @@ for number in range(5):
     said = {"version": str(number), "why": 'better & "quicker" <by 0.02>'}
     assert events.emit(config, "everfit.promoted", said, key=f"w{number}")
     time.sleep(0.3)
-other = config.model_copy(update={"name": "another"})
+other = config.model_copy(update={"name": "another", "notify": []})  # nobody of its own
 assert events.emit(other, "everfit.promoted", {"version": "9", "why": "not of this model"})
 assert events.emit(config, "everfit.decision.keep", {"why": "nobody is told"})
 EventsWorker.drain_all(timeout=20)
@@ -52,7 +52,7 @@ print(json.dumps(sent))
 """
 
 
-def test_automations_tell_each_event_once_within_seconds(tiny_config, tmp_path):
+def test_automations_tell_each_event_once_within_seconds(tiny_config, free_port):
     with http_receiver() as inbox:
         os.environ.update(HOOK=inbox.url + SECRET, SLACK=inbox.url + "/slack")
         text = "notify:\n- {on: [promoted], to: {webhook: HOOK}}\n"
@@ -60,7 +60,9 @@ def test_automations_tell_each_event_once_within_seconds(tiny_config, tmp_path):
         tiny_config.write_text(tiny_config.read_text() + text, encoding="utf-8")
         config = load(tiny_config)
         try:
-            with prefect_server(environment.prefect_home(config.folder)) as url:
+            server = prefect_command(environment.prefect_home(config.folder), free_port)
+            with server.running():
+                url = f"{server.url}/api"
                 done = subprocess.run(
                     [sys.executable, "-c", SAYS, str(tiny_config), "3"],
                     env=environment.child(PREFECT_API_URL=url, PYTHONPATH=os.getcwd()),

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from deployments import environment
-from deployments.stack import prefect_server
+from deployments.stack import prefect_command
 from tasks import places
 from tasks.config import load
 from tests import registry_parts as parts
@@ -47,7 +47,7 @@ print(json.dumps([verdict.passed, verdict.reason]))
 
 
 @pytest.mark.timeout(240)
-def test_one_is_champion_and_the_other_ends_as_refused_with_the_reason(tiny_config):
+def test_one_is_champion_and_the_other_ends_as_refused(tiny_config, free_port):
     config = load(tiny_config)
     parts.tables(config.folder)
     registry = places.registry(config)
@@ -55,7 +55,9 @@ def test_one_is_champion_and_the_other_ends_as_refused_with_the_reason(tiny_conf
         parts.register(registry, number, window_id=f"w{number + 1}")
     parts.promote(registry, "1", None)
     with ExitStack() as stack:
-        url = stack.enter_context(prefect_server(environment.prefect_home(config.folder)))
+        server = prefect_command(environment.prefect_home(config.folder), free_port)
+        stack.enter_context(server.running())
+        url = f"{server.url}/api"
         racers = []
         for version in ("2", "3"):
             racer = subprocess.Popen(
