@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -65,7 +67,9 @@ class Processes(Nodes):
         """The place's own, which has one process, started with its first task."""
         runner = self._runners[place]
         if runner is None:
-            runner = self._runners[place] = ProcessPoolTaskRunner(max_workers=1).__enter__()
+            runner = self._runners[place] = ProcessPoolTaskRunner(
+                max_workers=1, initializer=_end_with, initargs=(os.getpid(),)
+            ).__enter__()
         return runner
 
     def stop(self, future: Any, mark: Mark | None) -> None:
@@ -107,3 +111,14 @@ class Processes(Nodes):
         executor = runner._executor
         for process in list((getattr(executor, "_processes", None) or {}).values()):
             process.kill()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a pool's own would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
