@@ -207,7 +207,10 @@ class Connection(asyncio.Protocol):
         assert asked is not None
         self.owner.under_way -= 1
         self.owner.done(asked, int(head[9:12]), body)
-        self.owner.free.append(self)
+        if b"\r\nconnection: close" in head:
+            self.transport.close()  # and opened anew: the server has shared its connections out
+        else:
+            self.owner.free.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
