@@ -118,6 +118,37 @@ def clock_jump(world: World) -> tuple[float, checks.Found]:
     return seconds, world.judged()
 
 
+def two_machines(world: World) -> tuple[float, checks.Found]:
+    """A third machine died among its trials, and has been silent for its lease; then two others
+    look at the same moment. One of them carries on."""
+    from monitoring.claims import Claims
+    from monitoring.tables import claim_beats
+
+    world.again()
+    point = next(p for p in RETRAIN if p.said == "after the second trial is noted")
+    job = world.job("watch", point=point, host="the-first")
+    if ended(work.start(world.context, job), world) != -9:
+        raise StackFault(f"the process did not die: {world.said()}")
+    began = time.monotonic()
+    done(world, "reconcile", now=NOW + LATER, host="the-second")  # too early: it may only be slow
+    with world.surroundings(), Claims(world.config().store_url) as book:
+        early = book.running(world.config().name)
+        with book.database.write() as connection:
+            past = claim_beats.c.at - int(3e8)
+            connection.execute(claim_beats.update().values(at=past))
+    both = [
+        work.start(world.context, world.job("reconcile", NOW + LATER, host=host))
+        for host in ("the-second", "the-third")
+    ]
+    codes = [ended(process, world) for process in both]
+    found = world.judged()
+    if early is None:
+        found.doubled.append("a window was taken from an owner that was heard of just before")
+    if any(codes):
+        found.lost.append(f"the two ended with {codes}: {world.said()}")
+    return time.monotonic() - began, found
+
+
 def tried(fault: str, case: Callable[[], tuple[float, checks.Found]], times: int = 1) -> Result:
     """Run one fault; what keeps it from ending counts as lost."""
     result = Result(fault)

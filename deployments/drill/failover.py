@@ -195,7 +195,7 @@ def _settings(node: Node, clients: list[str], password: str) -> dict[str, object
             "listen": address,
             "connect_address": address,
             "data_dir": str(node.folder / "data"),
-            "bin_dir": str(Path(postgres._program("postgres")).resolve().parent),
+            "bin_dir": str(Path(postgres.program("postgres")).resolve().parent),
             "pgpass": str(node.folder / "pgpass"),
             "authentication": {
                 "superuser": {"username": "everfit", "password": password},

@@ -18,6 +18,7 @@ from deployments.drill.world import World
 from deployments.processes import StackFault, free_port
 
 CLOCK = "the clock jumps by a year"
+MACHINES = "a machine is lost, two others look at once"
 FAIL_OVER = "PostgreSQL fails over (patroni, etcd)"
 
 
@@ -60,6 +61,7 @@ def faults() -> Mapping[str, Callable[[World, Part], outer.Outcome]]:
         f"kill -9 {point.said}": partial(_killed_at, point) for point in (*RETRAIN, *ROLLBACK)
     }
     every[CLOCK] = lambda world, _: cases.clock_jump(world)
+    every[MACHINES] = lambda world, _: cases.two_machines(world)
     return {**every, **outer.FAULTS, FAIL_OVER: failover.failed_over}
 
 

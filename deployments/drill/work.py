@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -65,6 +66,7 @@ class Job:
     point: Point | None = None
     action: str = "kill"  # or fill: the disk of the runs; or wait: until it is told to go on
     env: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""  # that it takes itself to run on, with no lock in common with this one
 
 
 def server() -> ForkServerContext:
@@ -87,6 +89,8 @@ def run(job: Job) -> None:
     os.dup2(out, 2)
     os.environ.update(job.env)
     _count_trials(job.trials)
+    if job.host:
+        _elsewhere(job.host)
     if job.point is not None:
         arm(job.point, _ACTIONS[job.action](job))
     try:
@@ -96,6 +100,19 @@ def run(job: Job) -> None:
         sys.stderr.flush()
         os._exit(1)  # a thread that waits for a server that is gone must not keep it
     os._exit(0)
+
+
+def _elsewhere(host: str) -> None:
+    """As on another machine: the processes of this one cannot be looked at, its file locks neither.
+
+    The registry's lock stays: two machines share it as a lock of the database.
+    """
+    import socket
+
+    from tasks import reconcile
+
+    socket.gethostname = lambda: host
+    reconcile.alone = lambda _config: nullcontext(True)  # type: ignore[assignment]
 
 
 def _kill(_job: Job) -> Callable[[], None]:
