@@ -193,10 +193,10 @@ def _aliases(facts: Facts) -> Iterator[Finding]:
         yield Finding(Do.HEAL, champion.version, why)  # which also takes `challenger` from it
         return
     if champion is not None and _half_rolled_back(champion):
-        why = f"decision {champion.rolled_back_by} took it back, and it still is champion"
-        yield Finding(
-            Do.ROLL_BACK, champion.version, why, detail={"decision_id": champion.rolled_back_by}
-        )
+        # its first tag may be all that was written: then it has no id yet
+        by = champion.rolled_back_by or f"roll-back of version {champion.version}"
+        why = f"decision {by} took it back, and it still is champion"
+        yield Finding(Do.ROLL_BACK, champion.version, why, detail={"decision_id": by})
     waiting = by_version.get(facts.challenger or "")
     if waiting is None or waiting.window_id in _held(facts):
         return
@@ -210,7 +210,7 @@ def _half_rolled_back(champion: Version) -> bool:
     """Whether the tags of a roll-back are there and its move is not."""
     since = max((t for t in (champion.promoted, champion.restored) if t), default=None)
     gone = champion.rolled_back
-    return gone is not None and bool(champion.rolled_back_by) and (since is None or gone >= since)
+    return gone is not None and (since is None or gone >= since)
 
 
 def _rollouts(facts: Facts) -> Iterator[Finding]:

@@ -163,6 +163,8 @@ def test_a_roll_back_of_which_only_the_tags_are_written_is_completed() -> None:
     gone = replace(ONE, rolled_back=NOW - MINUTE, rolled_back_by="d1")
     (finding,) = found(replace(CALM, versions=(gone,)), NOW)
     assert (finding.do, finding.detail) == (Do.ROLL_BACK, {"decision_id": "d1"})
+    (first,) = found(replace(CALM, versions=(replace(gone, rolled_back_by=""),)), NOW)
+    assert first.detail == {"decision_id": "roll-back of version 1"}
     by_force = replace(gone, promoted=NOW)  # a person has promoted it again
     assert dos(replace(CALM, versions=(by_force,))) == []
     moved = replace(CALM, versions=(gone, TWO), champion="2", recorded="2", told=("d1",))
