@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import secrets
@@ -27,6 +28,12 @@ _OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
 }
+
+
+@functools.cache
+def _token() -> str:
+    """One for the process, since Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 class OnRay(Nodes):
@@ -59,7 +66,7 @@ def on_ray(address: str | None, count: int, given: Mapping[str, Any]) -> Iterato
             "logging_level": logging.WARNING,
         }
         if address is None:
-            stack.enter_context(_environment({**_OWN, "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+            stack.enter_context(_environment({**_OWN, "RAY_AUTH_TOKEN": _token()}))
             folder = tempfile.mkdtemp(prefix="everfit-ray-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options |= {
