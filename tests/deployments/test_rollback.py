@@ -157,5 +157,5 @@ def test_the_schedule_takes_the_steps_between_its_checks(tiny_config, monkeypatc
 
     monkeypatch.setattr("tasks.standing.under_way", under_way)
     monkeypatch.setattr("flows.rollout.advance", advance)
-    schedule.roll_on(load(tiny_config), Stop())
+    schedule.roll_all_on([load(tiny_config)], Stop())
     assert taken == [1, 3]

@@ -90,7 +90,8 @@ def test_what_the_dead_left_is_set_right_and_not_found_again(config, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(leftovers, "_BEATS", 0)  # it has not been silent for minutes
         found = settle(config, elsewhere=True)
-    assert found == [
+    # other tests on this server may have left runs, too
+    assert [one for one in found if one[0] is not Do.CRASH or one[1] == str(run)] == [
         (Do.CRASH, str(run), True),
         (Do.COMPLETE, "w2", True),
         (Do.CLOSE, orphan, True),
