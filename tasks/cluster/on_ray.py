@@ -31,7 +31,7 @@ _OWN = {
 
 
 @functools.cache
-def _token() -> str:
+def own_token() -> str:
     """One for the process, since Ray reads it once."""
     return secrets.token_hex(32)
 
@@ -66,7 +66,7 @@ def on_ray(address: str | None, count: int, given: Mapping[str, Any]) -> Iterato
             "logging_level": logging.WARNING,
         }
         if address is None:
-            stack.enter_context(_environment({**_OWN, "RAY_AUTH_TOKEN": _token()}))
+            stack.enter_context(_environment({**_OWN, "RAY_AUTH_TOKEN": own_token()}))
             folder = tempfile.mkdtemp(prefix="everfit-ray-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options |= {

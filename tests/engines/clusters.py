@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tasks.cluster.on_ray import own_token
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}  # until a silent peer is given up
@@ -126,7 +127,7 @@ def ray(workers: int, host: str = "127.0.0.1") -> Iterator[Cluster]:
         "--block",
         "--disable-usage-stats",
     ]
-    given = {**RAY, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    given = {**RAY, "RAY_AUTH_TOKEN": own_token()}  # a driver reads it once in its life
     before = {name: os.environ.get(name) for name in given}
     small = ["--object-store-memory", "80000000"]
     with tempfile.TemporaryDirectory(prefix="everfit-ray-", ignore_cleanup_errors=True) as folder:
