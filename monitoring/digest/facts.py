@@ -118,7 +118,8 @@ class Digest:
             lines.append(f"{serves}; nothing was asked.")
         else:
             rows = sum(day.rows for day in self.days)
-            lines.append(f"{serves}; {rows:,} predictions, {self.coverage:.0%} labelled by now.")
+            asked = _count(rows, "prediction")
+            lines.append(f"{serves}; {asked}, {self.coverage:.0%} labelled by now.")
         return lines
 
 
