@@ -109,3 +109,21 @@ def reports_workspace(config: Config) -> Path:
 def champion_folder(config: Config) -> Path:
     """Files of registered versions, cached: reference rows, lineage, controller state."""
     return config.folder / "versions"
+
+
+@contextmanager
+def alone(config: Config, at: str) -> Iterator[bool]:
+    """Whether no other process on this machine is `at` this work on the model now."""
+    from filelock import FileLock, Timeout
+
+    config.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(config.folder / f".{at}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,22 +36,9 @@ class Done:
     ok: bool = True
 
 
-@contextmanager
-def alone(config: Config) -> Iterator[bool]:
+def alone(config: Config) -> AbstractContextManager[bool]:
     """Whether no other process on this machine sets this model right now. Two would do no harm."""
-    from filelock import FileLock, Timeout
-
-    config.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(config.folder / ".reconcile.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    return places.alone(config, "reconcile")
 
 
 @task(cache_policy=NO_CACHE)

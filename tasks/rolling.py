@@ -6,8 +6,7 @@ comes next, after a kill or on another machine, finds both and takes the next st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -39,25 +38,12 @@ class Evidence:
     requests: int  # answered or compared by the challenger in this stage
 
 
-@contextmanager
-def alone(config: Config) -> Iterator[bool]:
+def alone(config: Config) -> AbstractContextManager[bool]:
     """Whether no other process on this machine takes a step of this model now.
 
     Two that step at once would not do harm, since every move is compared; but one would fail.
     """
-    from filelock import FileLock, Timeout
-
-    config.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(config.folder / ".rollout.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    return places.alone(config, "rollout")
 
 
 @task(cache_policy=NO_CACHE)
