@@ -33,7 +33,18 @@ def server(seconds, status=ANSWER):
                     time.sleep(seconds)
                 writer.write(status)
         except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+            pass
+        finally:
+            writer.transport.abort()  # closed before the loop ends, whoever hangs up first
+            await asyncio.sleep(0)
+
+    async def end():
+        started.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0.05)  # the transports say farewell in turns of their own
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -43,8 +54,8 @@ def server(seconds, status=ANSWER):
         try:
             yield listener.getsockname()[1]
         finally:
-            loop.call_soon_threadsafe(started.close)
-            loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)  # after the last farewell
+            asyncio.run_coroutine_threadsafe(end(), loop).result(5)
+            loop.call_soon_threadsafe(loop.stop)
             thread.join(5)
             loop.close()
 
