@@ -47,7 +47,7 @@ _BECOME = (
 def missing() -> str:
     """Why no server can be started on this machine; empty when one can."""
     try:
-        program("initdb"), program("postgres"), _runner()
+        program("initdb"), program("postgres"), unprivileged()
     except StackFault as fault:
         return str(fault)
     return ""
@@ -87,7 +87,7 @@ class Postgres:
         command = [program("postgres"), "-D", str(self._data), "-p", str(self.port), *given]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-                guarded(_as_runner(command)),
+                guarded(as_unprivileged(command)),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -138,13 +138,13 @@ class Postgres:
         secret = self.folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password, encoding="ascii")
-        if (runner := _runner()) is not None:
+        if (runner := unprivileged()) is not None:
             for place in (self.folder, secret):
                 os.chown(place, *runner)
         command = [program("initdb"), "-D", str(self._data), "-U", self.user, "--no-sync"]
         command += ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--pwfile={secret}"]
         done = subprocess.run(  # noqa: S603 - our own command, no shell
-            _as_runner(command), capture_output=True, text=True, check=False
+            as_unprivileged(command), capture_output=True, text=True, check=False
         )
         secret.unlink()
         if done.returncode:
@@ -201,7 +201,7 @@ def program(name: str) -> str:
     )
 
 
-def _runner() -> tuple[int, int] | None:
+def unprivileged() -> tuple[int, int] | None:
     """User and group that run the server; None: this process's own."""
     if os.geteuid() != 0:
         return None
@@ -215,8 +215,9 @@ def _runner() -> tuple[int, int] | None:
     )
 
 
-def _as_runner(command: Sequence[str]) -> list[str]:
-    runner = _runner()
+def as_unprivileged(command: Sequence[str]) -> list[str]:
+    """The command as that user runs it; as it is where this process is not root."""
+    runner = unprivileged()
     if runner is None:
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _BECOME, *map(str, runner), *command]

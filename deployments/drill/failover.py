@@ -215,11 +215,11 @@ def _start(node: Node, settings: dict[str, object]) -> None:
     place = node.folder / "patroni.yml"
     place.touch(mode=0o600)
     place.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
-    runner = postgres._runner()
+    runner = postgres.unprivileged()
     if runner is not None:
         for mine in (node.folder, place):
             os.chown(mine, *runner)
-    command = postgres._as_runner([shutil.which("patroni") or "patroni", str(place)])
+    command = postgres.as_unprivileged([shutil.which("patroni") or "patroni", str(place)])
     node.process = _guarded(command, node.folder / "log")
 
 
