@@ -140,11 +140,14 @@ class Predictor:
         return self.predict_encoded(self.encoder.transform(columns))
 
     def predict_rows(
-        self, numbers: NDArray[np.float64], categories: Sequence[Sequence[Any]]
+        self,
+        numbers: NDArray[np.float64],
+        categories: Sequence[Sequence[Any]],
+        texts: Sequence[Sequence[Any]] = (),
     ) -> NDArray[np.float64]:
         """As `predict_proba`, of numbers (n, d_num) in the schema's order that are known to be NaN
-        or within float32, and of one sequence of n values for each category column."""
-        return self.predict_encoded(self.encoder.encode(numbers, categories))
+        or within float32, and of one sequence of n values for each category and text column."""
+        return self.predict_encoded(self.encoder.encode(numbers, categories, texts))
 
     def predict_encoded(self, encoded: Encoded) -> NDArray[np.float64]:
         """Probabilities (n, k) of rows that this bundle's encoder encoded.

@@ -1,4 +1,4 @@
-"""Columns to arrays: float32 numbers and category codes, in plain NumPy, with JSON state.
+"""Columns to arrays: float32 numbers, category codes and raw texts, in plain NumPy.
 
 The serving process answers single rows through this, so nothing here needs pandas; a pandas
 column is merely faster, because it can factorise itself.
@@ -34,17 +34,23 @@ _TEXTS = frozenset({str, type(None)})
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`numbers` float32 (n, d_num), NaN where missing; `codes` int64 (n, d_cat)."""
+    """`numbers` float32 (n, d_num), NaN where missing; `codes` int64 (n, d_cat).
+
+    `texts` are str objects (n, d_text), '' where missing, as they came: what they are cut into is
+    the model's own affair. None where no column is text.
+    """
 
     numbers: NDArray[np.float32]
     codes: NDArray[np.int64]
+    texts: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def take(self, rows: Any) -> Encoded:
         """Some of the rows, as an index, a mask or a slice."""
-        return Encoded(self.numbers[rows], self.codes[rows])
+        texts = None if self.texts is None else self.texts[rows]
+        return Encoded(self.numbers[rows], self.codes[rows], texts)
 
 
 class Encoder:
@@ -52,7 +58,8 @@ class Encoder:
 
     A category is matched by its text, so 3, 3.0 and '3' are one; an unseen one has code 0, a
     missing one (None, NaN, '') code 1, the others count from 2 by falling frequency. Numbers may be
-    ints, floats or bools; None and NaN are missing; text and infinity are faults.
+    ints, floats or bools; None and NaN are missing; text and infinity are faults. A text is a str
+    as it is; a missing one is ''.
 
     >>> encoder = Encoder(("x",), {"carrier": ("UA", "B6")}, ("x", "carrier"))
     >>> encoded = encoder.transform({"x": [1, None], "carrier": ["B6", "ZZ"]})
@@ -65,11 +72,13 @@ class Encoder:
         numbers: Sequence[str],
         categories: Mapping[str, Sequence[str]],
         order: Sequence[str] = (),
+        texts: Sequence[str] = (),
     ) -> None:
         self.numbers = tuple(numbers)
         self.categories = {name: tuple(values) for name, values in categories.items()}
-        self.names = tuple(order) or (*self.numbers, *self.categories)
-        self._order = (*self.numbers, *self.categories)
+        self.texts = tuple(texts)
+        self._order = (*self.numbers, *self.categories, *self.texts)
+        self.names = tuple(order) or self._order
         self._lookup: dict[str, dict[str | None, int]] = {
             name: {
                 **{value: code for code, value in enumerate(values, FIRST)},
@@ -94,9 +103,16 @@ class Encoder:
                     counts[text] += int(count)
             ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             categories[name] = tuple(text for text, _ in ranked[:limit])
-        encoder = cls(schema.numbers, categories, [column.name for column in schema.columns])
+        names = [column.name for column in schema.columns]
+        encoder = cls(schema.numbers, categories, names, schema.texts)
         for name in schema.numbers:
             _numbers(frame[name], name)  # faults come out at fitting, not at the first request
+        for name in schema.texts:
+            if not any(map(str.strip, _texts(frame[name], name))):
+                raise DataFault(
+                    f"a text column holds words, got none in the {len(frame):,} rows of {name!r}: "
+                    "name another column"
+                )
         return encoder
 
     @property
@@ -116,17 +132,22 @@ class Encoder:
             return self._transform(columns)
         if not _plain(given):
             return self._transform(columns)
-        width = len(self.numbers)
+        width, end = len(self.numbers), len(self.numbers) + len(self.categories)
         numbers = _matrix(given[:width]) if width else np.empty((len(given[0]), 0))
         if numbers is None:
             return self._transform(columns)
-        return self.encode(numbers, given[width:])
+        return self.encode(numbers, given[width:end], given[end:])
 
-    def encode(self, numbers: NDArray[np.float64], categories: Sequence[Sequence[Any]]) -> Encoded:
+    def encode(
+        self,
+        numbers: NDArray[np.float64],
+        categories: Sequence[Sequence[Any]],
+        texts: Sequence[Sequence[Any]] = (),
+    ) -> Encoded:
         """Encode numbers (n, d_num) that are known to be NaN or within float32, and one sequence
-        of n values for each category column, both in the encoder's order.
+        of n values for each category and for each text column, all in the encoder's order.
 
-        Raises DataFault for a value that is no category.
+        Raises DataFault for a value that is no category or no text.
         """
         if not self.categories:
             codes = np.empty((len(numbers), 0), dtype=np.int64)
@@ -135,7 +156,18 @@ class Encoder:
         else:
             coded = map(self._codes, categories, self.categories)
             codes = np.array(list(coded), dtype=np.int64).T.copy()
-        return Encoded(np.ascontiguousarray(numbers, dtype=np.float32), codes)
+        return Encoded(
+            np.ascontiguousarray(numbers, dtype=np.float32), codes, self._raw(len(numbers), texts)
+        )
+
+    def _raw(self, rows: int, texts: Sequence[Any]) -> NDArray[np.object_] | None:
+        """Texts (rows, d_text), or None if no column is text."""
+        if not self.texts:
+            return None
+        result = np.empty((rows, len(self.texts)), dtype=object)
+        for j, (name, values) in enumerate(zip(self.texts, texts, strict=True)):
+            result[:, j] = _texts(values, name)
+        return result
 
     def _one(self, categories: Sequence[Sequence[Any]]) -> list[int]:
         """The codes of a single row."""
@@ -167,7 +199,7 @@ class Encoder:
         codes = np.empty((rows, len(self.categories)), dtype=np.int64)
         for j, name in enumerate(self.categories):
             codes[:, j] = self._codes(columns[name], name)
-        return Encoded(numbers, codes)
+        return Encoded(numbers, codes, self._raw(rows, [columns[name] for name in self.texts]))
 
     def _codes(self, values: Any, name: str) -> NDArray[np.int64] | list[int]:
         known = self._lookup[name]
@@ -191,12 +223,14 @@ class Encoder:
             "numbers": list(self.numbers),
             "categories": {name: list(values) for name, values in self.categories.items()},
             "order": list(self.names),
+            "texts": list(self.texts),
         }
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Encoder:
         """The inverse of `to_json`."""
-        return cls(state["numbers"], state["categories"], state["order"])
+        texts = state.get("texts", ())  # older bundles know no text
+        return cls(state["numbers"], state["categories"], state["order"], texts)
 
 
 def _plain(given: Sequence[Any]) -> bool:
@@ -294,6 +328,22 @@ def _finite(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
             f"{row}: send null where the value is not known"
         )
     return values
+
+
+def _texts(values: Any, name: str) -> list[str]:
+    """Texts as they are, '' where missing. Raises DataFault for anything else."""
+    given: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    if set(map(type, given)) == {str}:
+        return given
+    result = []
+    for row, value in enumerate(given):
+        if not isinstance(value, str) and not _is_missing(value):
+            raise DataFault(
+                f"column {name!r} holds text, got {value!r:.60} ({type(value).__name__}) in row "
+                f"{row}: send a string, or null where it is missing"
+            )
+        result.append(str(value) if isinstance(value, str) else "")
+    return result
 
 
 def _text(value: Any, name: str, row: int) -> str | None:

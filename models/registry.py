@@ -265,7 +265,7 @@ class Registry(Audited, Upkeep, Files):
         from mlflow.types import ColSpec, DataType, Schema
 
         columns = predictor.schema.columns
-        kinds = {"number": DataType.double, "category": DataType.string}
+        kinds = {"number": DataType.double, "category": DataType.string, "text": DataType.string}
         answers = [ColSpec(_label_type(predictor.classes), "label")]
         answers += [ColSpec(DataType.double, f"probability_{c}") for c in predictor.classes]
         mlflow.pyfunc.save_model(

@@ -13,7 +13,8 @@ from models.records import Scalar
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["number", "category"]
+Kind = Literal["number", "category", "text"]
+KINDS: tuple[Kind, ...] = ("number", "category", "text")
 
 MAXIMUM_CLASSES = 100  # more distinct labels than this are no classes
 MAXIMUM_CATEGORIES = 1_000  # more distinct texts than this are no categories
@@ -55,10 +56,10 @@ class Schema:
                     "remove it from the inputs"
                 )
         for column in self.columns:
-            if column.kind not in ("number", "category"):
+            if column.kind not in KINDS:
                 raise DataFault(
-                    f"a column is a number or a category, got {column.kind!r} for "
-                    f"{column.name!r}: use one of the two"
+                    f"a column is a number, a category or text, got {column.kind!r} for "
+                    f"{column.name!r}: use one of the three"
                 )
         if len(set(map(class_key, self.classes))) != len(self.classes) or len(self.classes) < 2:
             raise DataFault(
@@ -75,6 +76,11 @@ class Schema:
     def categories(self) -> tuple[str, ...]:
         """Names of the category columns, in order."""
         return tuple(c.name for c in self.columns if c.kind == "category")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names of the text columns, in order: sentences, mails, reviews."""
+        return tuple(c.name for c in self.columns if c.kind == "text")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-ready values."""

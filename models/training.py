@@ -229,6 +229,12 @@ def _fit(
     names = [parameter.name for parameter in family.space.parameters]
     if strange := [key for key in own if key not in names]:
         raise SpaceFault(f"{name} has the parameters {names}, got {strange}: correct them")
+    kinds = data.kinds
+    if not kinds & family.reads:
+        raise SpaceFault(
+            f"{name} reads columns of {' and '.join(sorted(family.reads))}, got "
+            f"{' and '.join(sorted(kinds))} alone: choose a family that reads them"
+        )
     chosen = {**(family.default or {}), **own}
     return family.fit(data, chosen, seed=seed, seconds=seconds, watch=watch)
 

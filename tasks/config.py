@@ -81,7 +81,7 @@ class Data(Section):
     query: str | None = None  # of that database: one SELECT; :since and :until are bound
     target: str
     time: str | None = None  # when the row's prediction is asked for
-    columns: dict[str, Literal["number", "category"]] = Field(min_length=1)
+    columns: dict[str, Literal["number", "category", "text"]] = Field(min_length=1)
     classes: list[str | int | bool | float] = Field(min_length=2)  # the positive class comes last
     label_delay: Duration = timedelta(0)  # how long after `time` most labels have come
 
@@ -341,6 +341,7 @@ class Config(Section):
     """One model under everfit's care. Paths are relative to the file that names them."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    task: Literal["table", "text"] = "table"  # text: there are columns of sentences, mails, reviews
     data: Data
     train: Train
     monitor: Monitor = Monitor()
@@ -372,6 +373,28 @@ class Config(Section):
                 f"gate.minimum_rows must not exceed gate.rows, got {self.gate.minimum_rows} of "
                 f"{self.gate.rows}: the gate would refuse every challenger, lower it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _texts_are_the_task(self) -> Config:
+        texts = [name for name, kind in self.data.columns.items() if kind == "text"]
+        if bool(texts) != (self.task == "text"):
+            raise ValueError(
+                "task: text and columns of text come together, got "
+                f"task: {self.task} and {len(texts)} columns of text under data.columns: set the "
+                "task, or the kind of a column"
+            )
+        if texts:
+            from models import families
+
+            kinds = set(self.data.columns.values())
+            named = [name for name in self.train.families if name in families.NAMES]
+            if deaf := [name for name in named if not families.get(name).reads & kinds]:
+                raise ValueError(
+                    f"a family reads one of the kinds under data.columns "
+                    f"({', '.join(sorted(kinds))}), got {', '.join(deaf)} under train.families: "
+                    f"for text take {', '.join(families.reading('text'))}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -446,9 +469,21 @@ class Config(Section):
 
     @property
     def watched(self) -> dict[str, Literal["number", "category"]]:
-        """The inputs that are recorded, and so can be watched."""
+        """The inputs that are recorded, and so can be watched, as columns of a table."""
         never = set(self.telemetry.never_store)
-        return {name: kind for name, kind in self.data.columns.items() if name not in never}
+        return {
+            name: kind
+            for name, kind in self.data.columns.items()
+            if kind != "text" and name not in never
+        }
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text columns that are recorded; they are watched in a way of their own."""
+        never = set(self.telemetry.never_store)
+        return tuple(
+            name for name, kind in self.data.columns.items() if kind == "text" and name not in never
+        )
 
     @property
     def store_url(self) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "defaults",
     "get",
     "joined",
+    "reading",
     "space",
     "split",
 ]
@@ -43,6 +44,15 @@ def get(name: str, trainer: str | None = None) -> Family:
         raise SpaceFault(
             f"a family is one of {', '.join(NAMES)}, got {name!r}: use one of them"
         ) from None
+
+
+def reading(kind: str) -> tuple[str, ...]:
+    """Names of the families that learn from columns of that kind.
+
+    >>> "hgb" in reading("number")
+    True
+    """
+    return tuple(name for name in NAMES if kind in get(name).reads)
 
 
 def _families(names: Sequence[str], trainer: str | None) -> list[Family]:

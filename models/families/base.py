@@ -44,6 +44,16 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of columns there are."""
+        here = {
+            "number": self.encoded.numbers.shape[1] > 0,
+            "category": self.encoded.codes.shape[1] > 0,
+            "text": self.encoded.texts is not None,
+        }
+        return frozenset(kind for kind, there in here.items() if there)
+
 
 class Fitted(Protocol):
     """A fitted model. `predict_proba` is thread-safe and its rows sum to one."""
@@ -76,6 +86,7 @@ class Watch(Protocol):
 class Family(Protocol):
     """One kind of model: a search space, a configuration to start from, `fit` and `load`.
 
+    `reads` are the kinds of columns that it learns from; the others are nothing to it.
     `seconds` bounds the fit where the algorithm can be stopped; it then raises FitTimeout. `watch`
     is told of the learning curve where that costs little (see `marks`); a fit that is watched to
     its end answers as it does unwatched, up to an optimiser's tolerance. It is for trials: what is
@@ -84,6 +95,8 @@ class Family(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def reads(self) -> frozenset[str]: ...
     @property
     def space(self) -> Space: ...
     @property

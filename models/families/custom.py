@@ -26,7 +26,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,7 @@ class Custom:
     """The family `custom`, around a user's trainer; without one it can only load."""
 
     name = "custom"
+    reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
 
     def __init__(self, trainer: str | None) -> None:
         self._trainer = None if trainer is None else resolve(trainer)

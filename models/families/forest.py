@@ -36,6 +36,7 @@ class Forest:
     """
 
     name = "forest"
+    reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
     space = Space(
         (
             Int("n_estimators", 20, 200, log=True),

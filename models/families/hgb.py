@@ -61,6 +61,7 @@ class HGB:
     """Boosted trees on binned columns; missing numbers have a branch of their own."""
 
     name = "hgb"
+    reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
     space = Space(
         (
             Float("learning_rate", 0.01, 0.5, log=True),

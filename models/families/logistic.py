@@ -23,6 +23,7 @@ class Logistic:
     """L2-penalised maximum likelihood by L-BFGS; `C` is the inverse penalty."""
 
     name = "logistic"
+    reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
     space = Space(
         (
             Float("C", 1e-4, 1e2, log=True),

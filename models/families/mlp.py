@@ -19,6 +19,7 @@ class MLP:
     """ReLU layers trained with AdamW under a falling learning rate."""
 
     name = "mlp"
+    reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
     space = Space(
         (
             Ordinal("width", (16, 32, 64, 128, 256)),

@@ -37,7 +37,9 @@ def difference(
     rows = recorded.take(np.unique(np.linspace(0, len(recorded) - 1, ROWS).astype(np.int64)))
     beside = perturbed(rows, cards, np.random.default_rng(seed))
     every = Encoded(
-        np.concatenate([rows.numbers, beside.numbers]), np.concatenate([rows.codes, beside.codes])
+        np.concatenate([rows.numbers, beside.numbers]),
+        np.concatenate([rows.codes, beside.codes]),
+        _both(rows.texts, beside.texts),
     )
     with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn adds up huge values
         expected = fitted.predict_proba(every)
@@ -62,7 +64,7 @@ def perturbed(rows: Encoded, cards: Sequence[int], rng: np.random.Generator) -> 
     """As many rows, each changed in about a third of its columns.
 
     A number becomes missing, huge, another row's, or the next float32 above or below that; a
-    category becomes unknown, missing, or any other.
+    category becomes unknown, missing, or any other; a text empty, another row's, or the two joined.
     """
     n, width = rows.numbers.shape
     changed = rng.random((n, width)) < 1 / 3
@@ -79,4 +81,17 @@ def perturbed(rows: Encoded, cards: Sequence[int], rng: np.random.Generator) -> 
     return Encoded(
         np.where(changed, numbers, rows.numbers).astype(np.float32),
         np.where(changed_codes, drawn, rows.codes).astype(np.int64),
+        None if rows.texts is None else _mixed(rows.texts, rng),
     )
+
+
+def _mixed(texts: NDArray[np.object_], rng: np.random.Generator) -> NDArray[np.object_]:
+    others = rng.permuted(texts, axis=0)
+    kind = rng.integers(0, 9, texts.shape)  # from 3 on: as it is
+    return np.select([kind == 0, kind == 1, kind == 2], ["", others, texts + " " + others], texts)
+
+
+def _both(
+    one: NDArray[np.object_] | None, other: NDArray[np.object_] | None
+) -> NDArray[np.object_] | None:
+    return None if one is None or other is None else np.concatenate([one, other])

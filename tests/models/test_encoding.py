@@ -177,3 +177,34 @@ def test_serving_needs_no_pandas() -> None:
         "assert not {'pandas', 'sklearn', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_text_stays_as_it_is() -> None:
+    columns = (Column("x", "number"), Column("body", "text"), Column("plan", "category"))
+    schema = Schema(columns, "y", (0, 1))
+    rows = pd.DataFrame({"x": [1, 2, None], "body": ["a  B\n", None, "c"], "plan": ["p", "q", "p"]})
+    encoder = Encoder.from_json(json.loads(json.dumps(Encoder.fit(rows, schema).to_json())))
+    for columns_of in (rows, rows.to_dict("list")):
+        encoded = encoder.transform(columns_of)
+        assert encoded.texts is not None
+        assert encoded.texts.tolist() == [["a  B\n"], [""], ["c"]]
+        assert encoded.codes.tolist() == [[2], [3], [2]]
+    taken = encoded.take([2, 0]).texts
+    assert taken is not None
+    assert taken.tolist() == [["c"], ["a  B\n"]]
+    single = encoder.transform({"x": [1], "body": [None], "plan": ["p"]})
+    assert single.texts is not None
+    assert single.texts.tolist() == [[""]]
+    with pytest.raises(DataFault, match=r"'body' holds text, got 3 .int. in row 1: send a string"):
+        encoder.transform({"x": [1, 2], "body": ["a", 3], "plan": ["p", "p"]})
+
+
+def test_a_column_of_empty_texts_is_refused() -> None:
+    schema = Schema((Column("body", "text"),), "y", (0, 1))
+    with pytest.raises(DataFault, match="none in the 2 rows of 'body'"):
+        Encoder.fit(pd.DataFrame({"body": [" ", None]}), schema)
+
+
+def test_without_text_there_is_none() -> None:
+    schema = Schema((Column("x", "number"),), "y", (0, 1))
+    assert Encoder.fit(pd.DataFrame({"x": [1.0]}), schema).transform({"x": [1]}).texts is None

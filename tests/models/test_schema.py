@@ -40,8 +40,8 @@ def test_schemas_that_cannot_be(columns: tuple[str, ...], classes: tuple, messag
 
 
 def test_a_column_of_another_kind_is_refused() -> None:
-    with pytest.raises(DataFault, match="got 'text' for 'a'"):
-        Schema((Column("a", "text"),), "t", (0, 1))  # type: ignore[arg-type]
+    with pytest.raises(DataFault, match="got 'picture' for 'a'"):
+        Schema((Column("a", "picture"),), "t", (0, 1))  # type: ignore[arg-type]
 
 
 def test_labels_match_across_csv_and_json() -> None:

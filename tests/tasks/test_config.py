@@ -306,3 +306,18 @@ def test_a_rollout_is_read_with_its_stages(tiny_config):
         load(
             changed(tiny_config, rollout={"stages": [{"share": 0.5}, {"share": 0.1}], "guards": {}})
         )
+
+
+def test_text_is_a_task_of_its_own(tiny_config):
+    def faults(**sections: object) -> str:
+        with pytest.raises(ConfigFault) as fault:
+            load(changed(tiny_config, **sections))
+        return str(fault.value)
+
+    assert "got task: text and 0 columns of text" in faults(task="text")
+    columns = {"columns": {"remark": "text"}}
+    assert "got task: table and 1 columns of text" in faults(task="table", data=columns)
+    raw = yaml.safe_load(tiny_config.read_text())
+    tables = {"task": "text", "data": {**raw["data"], "columns": {"remark": "text"}}}
+    tiny_config.write_text(yaml.safe_dump({**raw, **tables}))
+    assert "data.columns (text), got " in faults()
