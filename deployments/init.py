@@ -244,6 +244,7 @@ serving:
   # poll_seconds: 1.0       # how soon a new champion answers
   # maximum_body_mb: 8
   # maximum_rows: 10000     # of one request
+  # maximum_text: 100000    # characters of one text
   # maximum_waiting: 1000   # requests in a worker; further ones are turned away with 503
   # timeout_seconds: 30     # that a client has to send a body, and that a request may wait
   # flush_seconds: 0.2      # predictions reach the store after so long at most

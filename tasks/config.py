@@ -260,6 +260,7 @@ class Serving(Section):
     poll_seconds: float = Field(1.0, gt=0)  # how often the server looks at the alias
     maximum_body_mb: float = Field(8.0, gt=0)
     maximum_rows: int = Field(10_000, ge=1)  # per request
+    maximum_text: int = Field(100_000, ge=1)  # characters of one value of a text column
     maximum_waiting: int = Field(1_000, ge=1)  # requests in a worker; further ones are turned away
     timeout_seconds: float = Field(30.0, gt=0)  # to send a body, and to be worked on
     flush_seconds: float = Field(0.2, gt=0)  # predictions reach the store after so long at most

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from deployments.serving.rows import Checked
 from deployments.serving.slots import Answer, Slot
 
 _MOST_ROWS = 256  # in one call: health checks wait for as long as it takes
+_MOST_TEXT = 65_536  # characters, likewise
 
 Waiting = tuple[Checked, "asyncio.Future[Answer]"]
 
@@ -41,18 +43,24 @@ class Batcher:
 
     def _turn(self, slot: Slot) -> None:
         batch: list[Waiting] = []
-        rows = 0
+        rows = characters = 0
         for one in self._waiting.pop(slot):
             if one[1].done():  # given up meanwhile
                 continue
-            count = len(one[0].ids)
-            if batch and rows + count > self._most_rows:
+            count, length = len(one[0].ids), _characters(one[0])
+            if batch and (rows + count > self._most_rows or characters + length > _MOST_TEXT):
                 _score(slot, batch)
-                batch, rows = [], 0
+                batch, rows, characters = [], 0, 0
             batch.append(one)
             rows += count
+            characters += length
         if batch:
             _score(slot, batch)
+
+
+def _characters(rows: Checked) -> int:
+    """Of all its texts: what a model of texts takes its time by."""
+    return sum(len(value) for values in rows.texts.values() for value in values if value)
 
 
 def _score(slot: Slot, batch: Sequence[Waiting]) -> None:
@@ -76,11 +84,18 @@ def _score(slot: Slot, batch: Sequence[Waiting]) -> None:
 def _together(slot: Slot, requests: Sequence[Checked]) -> list[Answer]:
     """One answer for each request, from one call of the model."""
     numbers = np.concatenate([rows.numbers for rows in requests])
-    columns = zip(*(rows.categories.values() for rows in requests), strict=True)
-    found, labels = slot.score(numbers, [list(itertools.chain(*values)) for values in columns])
+    categories = _joined([rows.categories for rows in requests])
+    texts = _joined([rows.texts for rows in requests])
+    found, labels = slot.score(numbers, categories, texts)
     answers = []
     end = 0
     for rows in requests:
         start, end = end, end + len(rows.ids)
         answers.append(slot.answered(rows, found[start:end], labels[start:end]))
     return answers
+
+
+def _joined(columns: Sequence[dict[str, Sequence[Any]]]) -> list[list[Any]]:
+    """The values of each column, one request's behind another's."""
+    each = zip(*(one.values() for one in columns), strict=True)
+    return [list(itertools.chain(*values)) for values in each]

@@ -45,6 +45,11 @@ _TENSOR = _pattern(
 _TENSOR_END = re.compile(_pattern(rb"\}", rb"\]", rb"\}").pattern + rb"\Z")
 
 _FLOATS = frozenset((float, type(None)))
+_KINDS: dict[str, Any] = {  # of the values of a column in JSON
+    "number": float | int | None,
+    "category": float | int | None | str,
+    "text": str | None,
+}
 _MOST = 8  # forms that are remembered
 _TRIES = 256  # bodies that are looked at for a form, then no more
 _LONGEST_END = 32
@@ -74,9 +79,7 @@ class Bodies:
         self._maximum = maximum_rows
         self._forms: list[Form] = []
         self._tries = _TRIES
-        kinds = [
-            float | int | None | (str if column.kind == "category" else None) for column in schema
-        ]
+        kinds = [_KINDS[column.kind] for column in schema]
         record = struct("Record", dict(zip(self._order, kinds, strict=True)), closed=True)
         self._records = record and msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
 

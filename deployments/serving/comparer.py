@@ -121,11 +121,14 @@ class Comparer:
         if other is None:  # it has gone meanwhile
             return []
         version = other.release.version
-        categories = [values[:taken] for values in rows.categories.values()]
+        categories, texts = (
+            [values[:taken] for values in columns.values()]
+            for columns in (rows.categories, rows.texts)
+        )
         try:
             if not reads(other, rows):
                 raise ValueError(f"it reads other columns: {', '.join(other.order)[:200]}")
-            found, _ = other.score(rows.numbers[:taken], categories)
+            found, _ = other.score(rows.numbers[:taken], categories, texts)
         except Exception as fault:
             log.warning("version %s cannot answer what others do: %s", version, fault)
             self._counter.count(self._clock(), "shadow", version, 500)

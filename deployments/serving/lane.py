@@ -8,6 +8,7 @@ and untouched: the application then answers it, in the long way and with the sam
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_ROWS = 256  # in one call of the model: health checks wait for as long as it takes
+_MOST_BYTES = 65_536  # of bodies with texts, likewise
 _HEADER_IDS = 16  # ids that fit into a header; the body has them all
 _SPECIAL = frozenset(  # headers of requests that go the long way
     (
@@ -122,17 +124,19 @@ class Lanes:
             maximum = self._service.config.serving.maximum_rows
             ready = self._ready = Ready(slot, self._service.reader(slot), maximum)
         batch: list[Read] = []
-        rows = 0
+        most = _MOST_BYTES if ready.reader.reads_text else math.inf
+        rows = size = 0
         for one in waiting:
             read = _read(ready, one)
             if read is None:
                 _back([one])
                 continue
-            if batch and rows + len(read.rows) > _MOST_ROWS:
+            if batch and (rows + len(read.rows) > _MOST_ROWS or size + len(one.body) > most):
                 self._answer(ready, batch)
-                batch, rows = [], 0
+                batch, rows, size = [], 0, 0
             batch.append(read)
             rows += len(read.rows)
+            size += len(one.body)
         if batch:
             self._answer(ready, batch)
 
@@ -153,15 +157,18 @@ class Lanes:
         read = ready.reader.table(table)
         if read is None:
             return False
-        numbers, categories = read
-        probabilities = slot.model.predict_rows(numbers, [*categories.values()])
+        numbers, categories, strings = read
+        probabilities = slot.model.predict_rows(
+            numbers, [*categories.values()], [*strings.values()]
+        )
         labels = _likeliest(probabilities)
         shares = texts(probabilities) if len(table) == len(batch) else None
         ids = new_ids(len(table))
         now = time.perf_counter()
         spent = [now - read.request.started for read in batch]
-        self._tell(ready, Checked(ready.reader.names, numbers, categories, ready.reader.order, None,
-                                  table, ids, None), probabilities, batch, spent)  # fmt: skip
+        names, order = ready.reader.names, ready.reader.order
+        checked = Checked(names, numbers, categories, order, None, table, ids, None, [], strings)
+        self._tell(ready, checked, probabilities, batch, spent)
         version, add = slot.release.version, service.tally.add
         for one, seconds in zip(batch, spent, strict=True):
             add(one.request.lane.name, 200, version, seconds, len(one.rows))

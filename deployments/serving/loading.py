@@ -86,4 +86,4 @@ def _warmed(slot: Slot, rows: Checked) -> bool:
 
 def reads(slot: Slot, rows: Checked) -> bool:
     """Whether rows that were checked for another slot are as this one wants them."""
-    return (*rows.names, *rows.categories) == slot.order
+    return (*rows.names, *rows.categories, *rows.texts) == slot.order

@@ -22,6 +22,8 @@ from tasks.config import Config
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = {"type": ["number", "boolean", "null"], "minimum": -_LARGEST, "maximum": _LARGEST}
 _CATEGORY = {"type": ["string", "number", "boolean", "null"]}
+_TEXT = {"type": ["string", "null"]}
+_SOME_TEXT = "a few words"  # as an example: what the model has learnt from is nobody's to read
 _ID = {"type": "string", "minLength": 1, "maxLength": ID_LENGTH, "pattern": ID_PATTERN}
 _TIME = {
     "type": "string",
@@ -55,14 +57,15 @@ def describe(config: Config, slot: Slot | None, version: str) -> Json:
     if slot is not None:
         model = f"/v2/models/{config.name}"
         rows = config.serving.maximum_rows
-        components |= _model_schemas(slot, rows)
+        values = _values(slot, config.serving.maximum_text)
+        components |= _model_schemas(slot, rows, values)
         labelled = _labels(config, rows)
         about = _get("The model's tensors", _json_of("ModelMetadata"), 404, 503, protocol=True)
         ready = _get("The model is ready", _json_of("Ready"), 404, 503, protocol=True)
-        infer = _infer(slot)
+        infer = _infer(slot, values)
         of_version = {"parameters": [_version(slot)]}
         paths |= {
-            "/invocations": {"post": _invocations(slot, config)},
+            "/invocations": {"post": _invocations(slot, rows, values)},
             "/labels": {"post": labelled},
             model: {"get": about},
             f"{model}/ready": {"get": ready},
@@ -211,7 +214,7 @@ def _answer_headers() -> Json:
     }
 
 
-def _values(slot: Slot) -> dict[str, Json]:
+def _values(slot: Slot, longest: int) -> dict[str, Json]:
     """The schema of a value of each column."""
     categories = slot.model.encoder.categories
     found: dict[str, Json] = {}
@@ -219,15 +222,16 @@ def _values(slot: Slot) -> dict[str, Json]:
         found[column.name] = dict(_NUMBER)
         if column.kind == "category":
             found[column.name] = _CATEGORY | {"examples": list(categories[column.name][:5])}
+        elif column.kind == "text":
+            found[column.name] = _TEXT | {"maxLength": longest, "examples": [_SOME_TEXT]}
     return found
 
 
-def _row(slot: Slot) -> Json:
-    values = _values(slot)
+def _row(values: Json) -> Json:
     return {"type": "object", "properties": values, "required": list(values)}
 
 
-def _model_schemas(slot: Slot, rows: int) -> Json:
+def _model_schemas(slot: Slot, rows: int, values: Json) -> Json:
     names = [f"probability_{value}" for value in slot.classes]
     share = {"type": "number", "minimum": 0, "maximum": 1}
     tensor = {
@@ -242,7 +246,7 @@ def _model_schemas(slot: Slot, rows: int) -> Json:
         "required": ["name", "shape", "datatype"],
     }
     return {
-        "Row": _row(slot),
+        "Row": _row(values),
         "Prediction": {
             "type": "object",
             "properties": {"label": {"enum": list(slot.classes)}} | dict.fromkeys(names, share),
@@ -283,9 +287,8 @@ def _model_schemas(slot: Slot, rows: int) -> Json:
     }
 
 
-def _invocations(slot: Slot, config: Config) -> Json:
-    rows, many = _ref("Row"), config.serving.maximum_rows
-    values = _values(slot)
+def _invocations(slot: Slot, many: int, values: Json) -> Json:
+    rows = _ref("Row")
     of_split = {
         "type": "object",
         "properties": {
@@ -295,6 +298,10 @@ def _invocations(slot: Slot, config: Config) -> Json:
         "required": ["columns", "data"],
     }
     records = {"type": "array", "items": rows, "minItems": 1}
+    listed = records
+    if [column.kind for column in slot.columns] == ["text"]:  # a row may be its text alone
+        (text,) = values.values()
+        listed = {"type": "array", "items": {"anyOf": [rows, text]}, "minItems": 1}
     one = {"type": "array", "minItems": 1, "maxItems": 1}
     by_column = {
         "type": "object",
@@ -331,7 +338,7 @@ def _invocations(slot: Slot, config: Config) -> Json:
                 for layout, part in (
                     ("dataframe_records", records),
                     ("dataframe_split", of_split),
-                    ("instances", records),
+                    ("instances", listed),
                     ("inputs", by_column),
                 )
             ),
@@ -345,7 +352,8 @@ def _invocations(slot: Slot, config: Config) -> Json:
         f"At most {many} rows. Also reads `text/csv` in UTF-8 with a header line. `ids` and "
         "`times` have as many values as there are rows; without them, ids are made and the time is "
         "now. A column that only some rows have is missing in the others; columns that the model "
-        "doesn't know are ignored and named in the answer.",
+        "doesn't know are ignored and named in the answer. Where the model reads one column of "
+        "texts, `instances` and `inputs` may be a list of texts.",
         content,
         {
             "200": {
@@ -370,14 +378,19 @@ def _fixed(values: dict[str, Json]) -> Json:
 def _example(slot: Slot) -> list[Json]:
     """The first row of the model's own example, where it has one."""
     example: dict[str, list[Any]] = getattr(slot.model, "example", {})
-    return [{name: values[0] for name, values in example.items()}] if example else []
+    if not example:
+        return []
+    texts = {column.name: _SOME_TEXT for column in slot.columns if column.kind == "text"}
+    return [{name: values[0] for name, values in example.items()} | texts]
 
 
-def _infer(slot: Slot) -> Json:
+def _infer(slot: Slot, values: Json) -> Json:
     tensors = []
     for column in slot.columns:
         number = column.kind == "number"
         value = {k: v for k, v in _NUMBER.items() if k != "type"} | {"type": ["number", "null"]}
+        if not number:
+            value = values[column.name] if column.kind == "text" else dict(_TEXT)
         tensors.append(
             {
                 "type": "object",
@@ -387,7 +400,7 @@ def _infer(slot: Slot) -> Json:
                     "datatype": {"const": "FP64" if number else "BYTES"},
                     "data": {
                         "type": "array",
-                        "items": value if number else {"type": ["string", "null"]},
+                        "items": value,
                         "minItems": 1,
                         "maxItems": 1,
                     },

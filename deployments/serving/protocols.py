@@ -120,13 +120,16 @@ def _records(records: list[dict[str, Any]], field: str, maximum_rows: int) -> Ro
 
 
 def _listed(rows: list[Any], field: str, maximum_rows: int) -> Rows:
-    """Rows as objects, or as lists in the order of the model's columns."""
+    """Rows as objects, or as lists in the order of the model's columns; texts alone, too, where
+    the model has one column."""
     check_rows(len(rows), maximum_rows)
     kinds = set(map(type, rows))
     if kinds == {dict}:
         return _records(rows, field, maximum_rows)
     if kinds == {list}:
         return Rows({}, len(rows), positional=rows)
+    if kinds <= {str, type(None)}:
+        return Rows({}, len(rows), positional=[[value] for value in rows])
     raise RequestFault(
         400,
         field,

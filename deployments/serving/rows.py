@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -16,22 +15,19 @@ import numpy as np
 
 from deployments.serving.errors import RequestFault
 from deployments.serving.ids import new_ids
+from deployments.serving.values import (
+    FLOAT32_MAX,
+    MAXIMUM_TEXT,
+    NUMBER_TYPES,
+    read_category,
+    read_number,
+    read_text,
+)
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)  # models see numbers as float32
-_NUMBER_TYPES = frozenset((int, float, bool, type(None)))
-_CATEGORY_TYPES = _NUMBER_TYPES | {str}
 ID_LENGTH = 128
 ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"  # no control characters, no line breaks
 _ID = re.compile(ID_PATTERN.replace("$", r"\Z"))
 _YEARS = range(1700, 2262)  # what the telemetry store's frames can hold
-
-# What pandas reads as missing in a CSV file, so that both ways of serving a model agree.
-_MISSING_TEXT = frozenset(
-    [
-        *("", "nan", "-nan", "NaN", "-NaN", "n/a", "N/A", "NA", "<NA>", "null", "NULL", "None"),
-        *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-    ]
-)
 
 
 class Column(Protocol):
@@ -41,7 +37,7 @@ class Column(Protocol):
     def name(self) -> str: ...
 
     @property
-    def kind(self) -> Literal["number", "category"]: ...
+    def kind(self) -> Literal["number", "category", "text"]: ...
 
 
 @dataclass(slots=True)
@@ -69,7 +65,8 @@ class Checked:
     """Rows that the model can read, and what has to be counted.
 
     `numbers` float64 (n, d_num), NaN where missing, every value finite and within float32;
-    `categories` a list for each category column, None where missing; both in the schema's order.
+    `categories` and `texts` a list for each column of the kind, None where missing; all in the
+    schema's order.
     For the telemetry store, the values as they came: `features` by column, or `rows` by row.
     """
 
@@ -82,11 +79,12 @@ class Checked:
     ids: list[str]
     times: list[datetime] | None  # None: the request's own time
     ignored: list[str] = field(default_factory=list)
+    texts: dict[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """All columns by name: numbers as arrays (n,), categories as lists."""
-        return dict(zip(self.names, self.numbers.T, strict=True)) | self.categories
+        """All columns by name: numbers as arrays (n,), categories and texts as lists."""
+        return dict(zip(self.names, self.numbers.T, strict=True)) | self.categories | self.texts
 
 
 class Reader:
@@ -96,19 +94,33 @@ class Reader:
     gone through column by column, to find which one and say so.
     """
 
-    def __init__(self, schema: Sequence[Column], time_column: str | None) -> None:
+    def __init__(
+        self,
+        schema: Sequence[Column],
+        time_column: str | None,
+        maximum_text: int = MAXIMUM_TEXT,
+    ) -> None:
         self._schema = tuple(schema)
         self._time = time_column
-        self.names = tuple(c.name for c in schema if c.kind == "number")
-        self._categories = tuple(c.name for c in schema if c.kind == "category")
+        self._maximum_text = maximum_text
         self.order = tuple(c.name for c in schema)
-        kinds = [c.kind for c in schema]
-        places = _places(kinds, "number")
+        places = {c.name: place for place, c in enumerate(schema)}
+        self.names, self._categories, self._texts = (
+            tuple(c.name for c in schema if c.kind == kind)
+            for kind in ("number", "category", "text")
+        )
+        self._plain = len(self.names) == len(self.order)
+        wanted = [places[name] for name in self.names]
         # one place gives no tuple
-        self._numbers = itemgetter(*places) if len(places) > 1 else None
-        self._places = dict(zip(self._categories, _places(kinds, "category"), strict=True))
+        self._numbers = itemgetter(*wanted) if len(wanted) > 1 else None
+        self._places = places
         self._needed = frozenset(self.order)
         self._known = self._needed | {time_column}
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether rows hold texts, and so may take their time."""
+        return bool(self._texts)
 
     def check(self, rows: Rows) -> Checked:
         """The rows as the model reads them.
@@ -125,14 +137,15 @@ class Reader:
             table = numbers.tolist()
         elif rows.positional is not None:
             table, ignored = self._table(rows, rows.positional)
-            if not self._categories:
+            if self._plain:
                 numbers = _at_once(table)
             if numbers is None:
                 rows.columns |= zip(self.order, map(list, zip(*table, strict=True)), strict=True)
         categories: dict[str, Sequence[Any]] = {}
+        texts: dict[str, Sequence[Any]] = {}
         features: dict[str, Sequence[Any]] | None = None
         if numbers is None:
-            numbers, categories, features = self._columns(rows)
+            numbers, categories, texts, features = self._columns(rows)
             ignored = ignored or [name for name in rows.columns if name not in self._known]
         return Checked(
             names=self.names,
@@ -144,26 +157,39 @@ class Reader:
             ids=_ids(rows.ids, rows.count),
             times=_times(rows, self._time),
             ignored=ignored,
+            texts=texts,
         )
 
     def table(
         self, table: Sequence[Sequence[Any]]
-    ) -> tuple[np.ndarray, dict[str, Sequence[Any]]] | None:
-        """Numbers and categories, as in `Checked`, of rows with the schema's values in its order;
-        None where a number is at fault, or takes a longer look. Raises RequestFault for a category
-        that is."""
-        if not self._categories:
+    ) -> tuple[np.ndarray, dict[str, Sequence[Any]], dict[str, Sequence[Any]]] | None:
+        """Numbers, categories and texts, as in `Checked`, of rows with the schema's values in its
+        order; None where a number is at fault. Raises RequestFault for another value that is."""
+        if self._plain:
             numbers = _at_once(table)
-            return None if numbers is None else (numbers, {})
-        if self._numbers is None:
-            return None
-        numbers = _at_once(list(map(self._numbers, table)))
+            return None if numbers is None else (numbers, {}, {})
+        numbers = self._of_rows(table)
         if numbers is None:
             return None
+        places, maximum = self._places, self._maximum_text
         categories: dict[str, Sequence[Any]] = {}
-        for name, place in self._places.items():
-            categories[name] = _category(name, [row[place] for row in table], False)
-        return numbers, categories
+        for name in self._categories:
+            place = places[name]
+            categories[name] = read_category(name, [row[place] for row in table], False)
+        texts: dict[str, Sequence[Any]] = {}
+        for name in self._texts:
+            place = places[name]
+            texts[name] = read_text(name, [row[place] for row in table], False, maximum)
+        return numbers, categories, texts
+
+    def _of_rows(self, table: Sequence[Sequence[Any]]) -> np.ndarray | None:
+        """The numbers among the values of rows (n, d_num); None where one is at fault."""
+        if not self.names:
+            return np.empty((len(table), 0))
+        if self._numbers is None:
+            place = self._places[self.names[0]]
+            return _at_once([(row[place],) for row in table])
+        return _at_once(list(map(self._numbers, table)))
 
     def ordered(self, rows: Rows) -> tuple[Sequence[Sequence[Any]], list[str]]:
         """Rows by row with the schema's values in its order, and the names that it doesn't know;
@@ -201,11 +227,13 @@ class Reader:
         return list(map(itemgetter(*wanted), table)), ignored
 
     def _matrix(self, matrix: np.ndarray) -> np.ndarray:
-        if self._categories:
+        if not self._plain:
+            other = next(column for column in self._schema if column.kind != "number")
+            kind = "a category" if other.kind == "category" else "a text"
             raise RequestFault(
                 400,
                 "inputs",
-                f"one tensor of all columns fits numbers, {self._categories[0]!r} is a category",
+                f"one tensor of all columns fits numbers, {other.name!r} is {kind}",
                 "send one tensor a column",
             )
         if matrix.shape[1] != len(self.order):
@@ -219,13 +247,13 @@ class Reader:
         numbers = matrix.astype(np.float64)
         if not _within(numbers):
             for place, name in enumerate(self.names):
-                _column(name, matrix[:, place], text=False)
+                read_number(name, matrix[:, place], False)
         return numbers
 
     def _columns(
         self, rows: Rows
-    ) -> tuple[np.ndarray, dict[str, Sequence[Any]], dict[str, Sequence[Any]]]:
-        """(numbers, categories, features) of rows by column."""
+    ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """(numbers, categories, texts, features) of rows by column."""
         columns, count = rows.columns, rows.count
         if not columns.keys() >= self._needed or set(map(len, columns.values())) != {count}:
             _check_there(columns, self._schema)
@@ -236,19 +264,17 @@ class Reader:
             by_row = [[values[0] for values in lists]] if count == 1 else zip(*lists, strict=True)
             numbers = _at_once(list(by_row))
         if numbers is None:
-            found = [_column(name, columns[name], rows.text) for name in self.names]
+            found = [read_number(name, columns[name], rows.text) for name in self.names]
             lists = [values for _, values in found]
             arrays = [array for array, _ in found]
             numbers = np.column_stack(arrays) if arrays else np.empty((count, 0))
-        categories: dict[str, Sequence[Any]] = {
-            name: _category(name, columns[name], rows.text) for name in self._categories
+        categories = {
+            name: read_category(name, columns[name], rows.text) for name in self._categories
         }
+        maximum = self._maximum_text
+        texts = {name: read_text(name, columns[name], rows.text, maximum) for name in self._texts}
         features = dict(zip(self.names, lists, strict=True))
-        return numbers, categories, features | categories
-
-
-def _places(kinds: Sequence[str], kind: str) -> list[int]:
-    return [place for place, found in enumerate(kinds) if found == kind]
+        return numbers, categories, texts, features | categories | texts
 
 
 def check(rows: Rows, schema: Sequence[Column], time_column: str | None) -> Checked:
@@ -262,10 +288,10 @@ def _at_once(table: Sequence[Sequence[Any]]) -> np.ndarray | None:
     try:  # checks and converts in one pass, several times as fast as numpy does
         packed = struct.pack(f"{count * width}d", *chain.from_iterable(table))
         numbers = np.frombuffer(packed).reshape(count, width)
-        if count == 1 and min(table[0]) >= -_FLOAT32_MAX and max(table[0]) <= _FLOAT32_MAX:
+        if count == 1 and min(table[0]) >= -FLOAT32_MAX and max(table[0]) <= FLOAT32_MAX:
             return numbers  # a third of the time of the same in NumPy; NaN in front is looked into
     except (struct.error, OverflowError):  # a missing value, or one at fault
-        if not _NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
+        if not NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
             return None
         try:
             numbers = np.array(table, np.float64)
@@ -278,7 +304,7 @@ def _within(numbers: np.ndarray) -> bool:
     """Whether every value is missing, or finite and within float32."""
     sizes = np.abs(numbers)
     # the maximum is NaN where one value is, and then says nothing
-    return not sizes.size or bool(sizes.max() <= _FLOAT32_MAX or not (sizes > _FLOAT32_MAX).any())
+    return not sizes.size or bool(sizes.max() <= FLOAT32_MAX or not (sizes > FLOAT32_MAX).any())
 
 
 def _check_there(names: Collection[str], schema: Sequence[Column]) -> None:
@@ -305,80 +331,6 @@ def _check_lengths(columns: dict[str, Any], count: int) -> None:
                 "make the columns equally long",
                 received=len(values),
             )
-
-
-def _column(name: str, values: Any, text: bool) -> tuple[np.ndarray, Sequence[Any]]:
-    """One number column as float64 (n,) and as it came."""
-    if isinstance(values, np.ndarray):
-        array = values.astype(np.float64)
-        values = values.tolist()
-    else:
-        if text:
-            values = [_number_from_text(name, row, value) for row, value in enumerate(values)]
-        if not _NUMBER_TYPES.issuperset(map(type, values)):
-            _refuse(name, values, lambda v: isinstance(v, int | float | None), "a number or null")
-        try:
-            array = np.array(values, dtype=np.float64)  # None becomes NaN
-        except OverflowError:  # an integer beyond float64
-            array = np.array([math.inf if _is_huge(v) else 0.0 for v in values])
-    if (np.abs(array) > _FLOAT32_MAX).any():
-        row = int(np.argmax(np.abs(array) > _FLOAT32_MAX))
-        raise RequestFault(
-            400,
-            f"column {name!r}, row {row}",
-            f"a number is finite and at most {_FLOAT32_MAX:.3g} in size",
-            "send null for a missing value",
-            received=values[row],
-        )
-    return array, values
-
-
-def _is_huge(value: Any) -> bool:
-    return isinstance(value, int) and abs(value) > _FLOAT32_MAX
-
-
-def _number_from_text(name: str, row: int, value: str) -> float | None:
-    value = value.strip()
-    if value in _MISSING_TEXT:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        if value.lower() in ("true", "false"):
-            return float(value.lower() == "true")
-        raise RequestFault(
-            400,
-            f"column {name!r}, row {row}",
-            "a number or an empty field is required",
-            "correct the value",
-            received=value,
-        ) from None
-
-
-def _category(name: str, values: Any, text: bool) -> Sequence[Any]:
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
-    elif text:
-        return [None if value in _MISSING_TEXT else value for value in values]
-    types = set(map(type, values))
-    if not types <= _CATEGORY_TYPES:
-        _refuse(name, values, lambda v: isinstance(v, str | int | float | None), "a text or null")
-    if float in types:
-        values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
-        if any(isinstance(v, float) and math.isinf(v) for v in values):
-            _refuse(name, values, lambda v: v not in (math.inf, -math.inf), "finite or null")
-    return values
-
-
-def _refuse(name: str, values: list[Any], fits: Callable[[Any], bool], rule: str) -> None:
-    row = next(row for row, value in enumerate(values) if not fits(value))
-    raise RequestFault(
-        400,
-        f"column {name!r}, row {row}",
-        f"a value of this column is {rule}",
-        "correct the value",
-        received=values[row],
-    )
 
 
 def _ids(given: Sequence[str] | None, count: int) -> list[str]:

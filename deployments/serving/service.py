@@ -253,7 +253,8 @@ class Service:
         """What checks rows for this version."""
         reader = self._readers.get(slot)
         if reader is None:
-            reader = self._readers[slot] = Reader(slot.columns, self.config.data.time)
+            time_column, longest = self.config.data.time, self.config.serving.maximum_text
+            reader = self._readers[slot] = Reader(slot.columns, time_column, longest)
         return reader
 
     def _told(self, slot: Slot, checked: Checked, answer: Answer, started: float) -> None:

@@ -34,7 +34,10 @@ class Model(Protocol):
     def classes(self) -> Sequence[Any]: ...
 
     def predict_rows(
-        self, numbers: np.ndarray, categories: Sequence[Sequence[Any]]
+        self,
+        numbers: np.ndarray,
+        categories: Sequence[Sequence[Any]],
+        texts: Sequence[Sequence[Any]],
     ) -> np.ndarray: ...
 
     def self_check(self) -> None: ...
@@ -60,7 +63,7 @@ class Slot:
         self.release = release
         self.model = model
         self.columns: tuple[Column, ...] = tuple(model.schema.columns)
-        kinds = ("number", "category")  # as in `Checked`: numbers, then categories
+        kinds = ("number", "category", "text")  # as in `Checked`: numbers, then categories, texts
         self.order = tuple(c.name for kind in kinds for c in self.columns if c.kind == kind)
         self.classes = tuple(model.classes)
         self.loaded = datetime.now(UTC)
@@ -70,13 +73,17 @@ class Slot:
 
     def answer(self, rows: Checked) -> Answer:
         """Score checked rows."""
-        return self.answered(rows, *self.score(rows.numbers, list(rows.categories.values())))
+        categories, texts = list(rows.categories.values()), list(rows.texts.values())
+        return self.answered(rows, *self.score(rows.numbers, categories, texts))
 
     def score(
-        self, numbers: np.ndarray, categories: Sequence[Sequence[Any]]
+        self,
+        numbers: np.ndarray,
+        categories: Sequence[Sequence[Any]],
+        texts: Sequence[Sequence[Any]],
     ) -> tuple[np.ndarray, list[Any]]:
         """Probabilities (n, k) and the likeliest class of each row, of rows as in `Checked`."""
-        probabilities = self.model.predict_rows(numbers, categories)
+        probabilities = self.model.predict_rows(numbers, categories, texts)
         classes = self.classes
         return probabilities, [classes[i] for i in probabilities.argmax(axis=1).tolist()]
 

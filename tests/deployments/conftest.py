@@ -58,7 +58,8 @@ class Double:
     def predict_proba(self, columns: Any) -> np.ndarray:
         return self._answers(self.encoder.transform(columns))
 
-    def predict_rows(self, numbers: np.ndarray, categories: Any) -> np.ndarray:
+    def predict_rows(self, numbers: np.ndarray, categories: Any, texts: Any = ()) -> np.ndarray:
+        del texts  # it reads none
         return self._answers(self.encoder.encode(numbers, categories))
 
     def _answers(self, encoded: Any) -> np.ndarray:

@@ -303,9 +303,9 @@ def test_health_answers_while_large_batches_are_worked_on(client, app, monkeypat
     slot = app.state.service.slots.current
     answer = slot.model.predict_rows
 
-    def slow(numbers, categories):
+    def slow(*rows):
         time.sleep(0.5)
-        return answer(numbers, categories)
+        return answer(*rows)
 
     monkeypatch.setattr(slot.model, "predict_rows", slow)
     from concurrent.futures import ThreadPoolExecutor

@@ -147,11 +147,11 @@ def test_requests_of_one_turn_have_each_their_own_answer(client, taken, app, mon
     slot = app.state.service.slots.current
     predict = slot.model.predict_rows
 
-    def slow(numbers, categories):
+    def slow(*rows):
         if not held.is_set():
             held.set()
             time.sleep(0.2)  # meanwhile others come
-        return predict(numbers, categories)
+        return predict(*rows)
 
     monkeypatch.setattr(slot.model, "predict_rows", slow)
     taken.clear()
