@@ -14,6 +14,7 @@ from models.families.forest import Forest
 from models.families.hgb import HGB
 from models.families.logistic import Logistic
 from models.families.mlp import MLP
+from models.families.tfidf import Tfidf
 from models.records import Params, Scalar
 from models.space import Space, join
 
@@ -30,7 +31,7 @@ __all__ = [
     "split",
 ]
 
-_BUILT_IN: dict[str, Family] = {f.name: f for f in (Logistic(), HGB(), Forest(), MLP())}
+_BUILT_IN: dict[str, Family] = {f.name: f for f in (Logistic(), HGB(), Forest(), MLP(), Tfidf())}
 NAMES: tuple[str, ...] = (*_BUILT_IN, "custom")
 
 

@@ -38,11 +38,21 @@ def family(request: pytest.FixtureRequest, trainer: str) -> Family:
 
 
 def rows(n: int, *, k: int = 2, seed: int = 0, numbers: int = 3, categories: int = 2) -> Encoded:
+    """Texts say how large the first number is, or which the first category; tables' families
+    read none of it."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, numbers)).astype(np.float32)
     if numbers > 1:
         x[rng.random(n) < 0.1, 1] = np.nan
-    return Encoded(x, rng.integers(1, 7, (n, categories)))
+    codes = rng.integers(1, 7, (n, categories))
+    words = np.round(3 * x[:, 0]) if numbers else codes[:, 0]
+    texts = np.array([[f"It was all of grade{word:.0f}, really."] for word in words], dtype=object)
+    return Encoded(x, codes, texts)
+
+
+def silent(encoded: Encoded) -> Encoded:
+    """The same with nothing written."""
+    return replace(encoded, texts=np.full((len(encoded), 1), "", dtype=object))
 
 
 def data(n: int = 400, *, k: int = 2, seed: int = 0, numbers: int = 3, categories: int = 2):
@@ -102,7 +112,7 @@ def test_saved_and_loaded_it_answers_the_same_at_any_number_of_rows(
 ) -> None:
     fitted = fit(family, data(k=3))
     fitted.save(tmp_path)
-    assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".skops", ".pt2"}
+    assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".skops", ".pt2", ".npz"}
     loaded = families.get(family.name).load(tmp_path)  # without the trainer: its code is not needed
     fresh = rows(50, seed=9)
     expected = fitted.predict_proba(fresh)
@@ -115,9 +125,11 @@ def test_saved_and_loaded_it_answers_the_same_at_any_number_of_rows(
 def test_missing_and_unknown_values_are_answered_even_if_training_had_none(family: Family) -> None:
     table = data()
     full = np.nan_to_num(table.encoded.numbers)
-    fitted = fit(family, replace(table, encoded=Encoded(full, table.encoded.codes)))
+    fitted = fit(family, replace(table, encoded=replace(table.encoded, numbers=full)))
     strange = Encoded(
-        np.full((3, 3), np.nan, dtype=np.float32), np.array([[0, 0], [MISSING, 0], [6, 5_000]])
+        np.full((3, 3), np.nan, dtype=np.float32),
+        np.array([[0, 0], [MISSING, 0], [6, 5_000]]),
+        np.array([[""], ["\x00 \ud800 🦆\n"], ["neverseen " * 5_000]], dtype=object),
     )
     proba = fitted.predict_proba(strange)
     assert np.isfinite(proba).all()
@@ -190,10 +202,10 @@ def test_more_categories_than_it_can_hold_fold_the_rare_ones(family: Family) -> 
     """Codes are ranked by frequency: the first ones carry the signal and must survive."""
     rng = np.random.default_rng(0)
     codes = np.where(rng.random(1_500) < 0.6, rng.integers(2, 4, 1_500), np.arange(1_500) + 4)
-    encoded = Encoded(np.empty((1_500, 0), dtype=np.float32), codes[:, None])
+    encoded = silent(Encoded(np.empty((1_500, 0), dtype=np.float32), codes[:, None]))
     table = TrainingData(encoded, (codes == 2).astype(np.int64), 2, (1_504,))
     proba = fit(family, table).predict_proba(
-        Encoded(encoded.numbers[:3], np.array([[2], [3], [0]]))
+        silent(Encoded(encoded.numbers[:3], np.array([[2], [3], [0]])))
     )
     assert proba[0, 1] > 0.6
     assert proba[1, 1] < 0.4

@@ -35,6 +35,7 @@ PARAMS = {
     "forest": {"n_estimators": 80, "max_depth": 5},
     "mlp": {"epochs": 8, "width": 16},
     "logistic": {},
+    "tfidf": {},
 }
 
 
@@ -65,7 +66,8 @@ def rows(n: int, seed: int) -> tuple[Encoded, np.ndarray]:
     x = rng.normal(size=(n, 3)).astype(np.float32)
     codes = rng.integers(1, 5, (n, 1))
     y = (x[:, 0] + 0.5 * (codes[:, 0] > 2) + rng.normal(size=n) > 0.3).astype(np.int64)
-    return Encoded(x, codes), y
+    texts = np.array([[f"grade{3 * value:.0f}"] for value in x[:, 0]], dtype=object)
+    return Encoded(x, codes, texts), y
 
 
 TRAIN = TrainingData(*rows(600, 0), 2, (5,))

@@ -27,7 +27,7 @@ QUICK = {
     "forest": {"n_estimators": 8},
     "mlp": {"epochs": 2},
 }
-FAMILIES = [name for name in families.NAMES if name != "custom"]
+FAMILIES = [name for name in families.NAMES if name not in ("custom", *families.reading("text"))]
 
 
 def data(
