@@ -1,4 +1,4 @@
-"""`everfit demo`: a year of New York flights through the whole loop."""
+"""`everfit demo`: a year of New York flights, or a summer of mails, through the whole loop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import click
 from deployments.commands.base import Command
 
 
-@click.command(cls=Command, short_help="Replay a year of flights through the loop.")
-@click.option("--weeks", type=click.IntRange(1, 52), help="So many of the year; 52: all.")
+@click.command(cls=Command, short_help="Replay flights or mails through the loop.")
+@click.argument("world", type=click.Choice(["flights", "spam"]), default="flights")
+@click.option("--weeks", type=click.IntRange(1, 52), help="So many of them; 52: all there are.")
 @click.option(
     "--json",
     "json_path",
@@ -29,6 +30,7 @@ from deployments.commands.base import Command
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="A small search, to see the loop turn.")
 def command(
+    world: str,
     weeks: int | None,
     json_path: Path | None,
     runs: Path | None,
@@ -37,9 +39,13 @@ def command(
     seed: int,
     quick: bool,
 ) -> None:
-    """Replay flights of 2013 through the running loop, beside a frozen and a weekly model."""
+    """Replay a world through the running loop, beside a frozen and a weekly model.
+
+    flights: New York's of 2013, will one arrive late? spam: the mails of 2002 that reached
+    SpamAssassin's makers, a model of texts.
+    """
     from deployments.demo.run import demo
 
     options = {"weeks": weeks, "json_path": json_path, "runs": runs, "port": port}
     given = {name: value for name, value in options.items() if value is not None}
-    demo(**given, prefect_port=prefect_port, seed=seed, quick=quick)
+    demo(world, **given, prefect_port=prefect_port, seed=seed, quick=quick)

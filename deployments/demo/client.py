@@ -1,4 +1,4 @@
-"""The demo as the server's only customer: it asks for flights and later says how they went."""
+"""The demo as the server's only customer: it asks for rows and later says how they came out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from deployments.demo import flights
+from deployments.demo.world import ID, KNOWN, TIME, World
 
 PATIENCE = 30.0  # seconds that answers may take to reach the telemetry store
 
@@ -28,7 +28,7 @@ class Answers:
     """What the server said to one request, in the order of its rows."""
 
     versions: tuple[str, ...]
-    late: np.ndarray  # (n,) probability that the flight is late
+    positive: np.ndarray  # (n,) probability of the positive class
 
 
 class Served(Protocol):
@@ -46,8 +46,9 @@ class Served(Protocol):
 class Client:
     """Requests over HTTP to the running inference server."""
 
-    def __init__(self, url: str, count: Callable[[datetime, datetime], int]) -> None:
+    def __init__(self, world: World, url: str, count: Callable[[datetime, datetime], int]) -> None:
         """`count(start, end)` gives the number of stored answers to rows due in between."""
+        self._world = world
         self._http = httpx.Client(base_url=url, timeout=60.0)
         self._count = count
         self.requests = 0
@@ -56,25 +57,27 @@ class Client:
         self._http.close()
 
     def ask(self, rows: pd.DataFrame) -> Answers:
+        inputs = self._world.inputs
         body = {
             "dataframe_split": {
-                "columns": list(flights.INPUTS),
-                "data": list(zip(*(_values(rows[n]) for n in flights.INPUTS), strict=True)),
+                "columns": list(inputs),
+                "data": list(zip(*(_values(rows[n]) for n in inputs), strict=True)),
             },
-            "ids": rows["id"].tolist(),
-            "times": [t.isoformat() for t in rows[flights.TIME]],
+            "ids": rows[ID].tolist(),
+            "times": [t.isoformat() for t in rows[TIME]],
         }
         answer = self._post("/invocations", body)
         predictions = answer["predictions"]
+        wanted = f"probability_{self._world.classes[-1]}"
         return Answers(
             versions=(str(answer["model_version"]),) * len(predictions),
-            late=np.array([p["probability_1"] for p in predictions]),
+            positive=np.array([p[wanted] for p in predictions]),
         )
 
     def tell(self, rows: pd.DataFrame) -> None:
         labels = [
-            {"id": i, "label": int(late), "time": at.isoformat()}
-            for i, late, at in zip(rows["id"], rows[flights.TARGET], rows["arrived"], strict=True)
+            {"id": i, "label": self._world.classes[int(y)], "time": at.isoformat()}
+            for i, y, at in zip(rows[ID], rows[self._world.target], rows[KNOWN], strict=True)
         ]
         self._post("/labels", {"labels": labels})
 
@@ -102,4 +105,4 @@ def _values(column: pd.Series) -> list[Any]:
     """JSON-ready: NaN becomes null, categories text."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.astype(str).tolist()
-    return [None if math.isnan(v) else v for v in column.tolist()]
+    return [None if isinstance(v, float) and math.isnan(v) else v for v in column.tolist()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from deployments.demo import flights
+from deployments.demo.world import TIME, World
 
 if TYPE_CHECKING:
     from models.records import Params
@@ -22,19 +22,20 @@ Fit = Callable[[pd.DataFrame, Path], tuple[Any, float]]
 EVERY_DAYS = 7
 
 
-def columns(rows: pd.DataFrame) -> dict[str, list[Any] | np.ndarray]:
+def columns(world: World, rows: pd.DataFrame) -> dict[str, list[Any] | np.ndarray]:
     """The inputs of some rows as a predictor takes them."""
+    worded = {*world.categories, *world.texts}
     return {
-        name: rows[name].astype(str).tolist() if name in flights.CATEGORIES else rows[name].values
-        for name in flights.INPUTS
+        name: rows[name].astype(str).tolist() if name in worded else rows[name].values
+        for name in world.inputs
     }
 
 
-def late_probability(predictor: Any, rows: pd.DataFrame) -> np.ndarray:
-    """(n,) probability that a flight is late; the positive class comes last."""
+def positive(world: World, predictor: Any, rows: pd.DataFrame) -> np.ndarray:
+    """(n,) probability of the positive class, which comes last."""
     if not len(rows):
         return np.zeros(0)
-    return np.asarray(predictor.predict_proba(columns(rows)))[:, -1]
+    return np.asarray(predictor.predict_proba(columns(world, rows)))[:, -1]
 
 
 class Frozen:
@@ -43,11 +44,11 @@ class Frozen:
     retrains = 0
     seconds = 0.0
 
-    def __init__(self, first: Any) -> None:
-        self._predictor = first
+    def __init__(self, world: World, first: Any) -> None:
+        self._world, self._predictor = world, first
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        return late_probability(self._predictor, rows)
+        return positive(self._world, self._predictor, rows)
 
 
 class Weekly:
@@ -56,13 +57,13 @@ class Weekly:
     It keeps the first champion's parameters, and it has no gate: each new fit answers at once.
     """
 
-    def __init__(self, first: Any, fit: Fit, folder: Path) -> None:
-        self._predictor, self._fit, self._folder = first, fit, folder
+    def __init__(self, world: World, first: Any, fit: Fit, folder: Path) -> None:
+        self._world, self._predictor, self._fit, self._folder = world, first, fit, folder
         self.retrains = 0
         self.seconds = 0.0  # of fitting
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        return late_probability(self._predictor, rows)
+        return positive(self._world, self._predictor, rows)
 
     def turn(self, day: int, rows: pd.DataFrame, now: datetime) -> bool:
         """Morning of a replayed day: refit if a week has gone by since the last fit."""
@@ -70,7 +71,7 @@ class Weekly:
             return False
         self.retrains += 1
         place = self._folder / f"{self.retrains:02d}"
-        self._predictor, seconds = self._fit(flights.first_table(rows, now), place)
+        self._predictor, seconds = self._fit(self._world.table(rows, now), place)
         self.seconds += seconds
         shutil.rmtree(self._folder / f"{self.retrains - 1:02d}", ignore_errors=True)
         return True
@@ -83,9 +84,7 @@ def bundle_fit(schema: Schema, params: Params, seed: int) -> Fit:
 
     def fit(table: pd.DataFrame, folder: Path) -> tuple[Any, float]:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = fit_bundle(
-            table, schema, params, folder=folder, seed=seed, times=table[flights.TIME]
-        )
+        made = fit_bundle(table, schema, params, folder=folder, seed=seed, times=table[TIME])
         return Predictor.load(folder), made.seconds
 
     return fit

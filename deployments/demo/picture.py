@@ -128,7 +128,7 @@ def _mark(top: Any, below: list[Any], retrain: Retrain) -> None:
 
 def _words(figure: Any, story: Story, lines: list[str], height: float, foot: float) -> None:
     figure.text(
-        0.055, 1 - 0.38 / height, "New York flights 2013: will it arrive late?",
+        0.055, 1 - 0.38 / height, story.words.question,
         fontsize=15, fontweight="bold", color=_INK,
     )  # fmt: skip
     figure.text(0.055, 1 - 0.66 / height, " ".join(story.headline[:2]), fontsize=10, color=_INK)

@@ -104,9 +104,10 @@ def final(console: Console, story: Story) -> None:
     from deployments.demo.report import retrains
 
     made = retrains(story)
+    replayed = f"{story.rows:,} {story.words.rows} over {len(story.weeks)} weeks"
     grid = Grid(
         box=SIMPLE_HEAD,
-        title=f"{story.rows:,} flights over {len(story.weeks)} weeks, {story.table.rows:,} scored",
+        title=f"{replayed}, {story.table.rows:,} scored",
         title_justify="left",
     )
     for head in ("", *(_SHORT[m] for m in METRICS), "retrains", "training s"):

@@ -1,4 +1,4 @@
-"""The year again, day by day under a simulated clock, against whatever answers like a server."""
+"""A world again, day by day under a simulated clock, against whatever answers like a server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from deployments.demo import flights
 from deployments.demo.client import Served
 from deployments.demo.comparators import Frozen, Weekly
 from deployments.demo.scoreboard import EVERFIT, FROZEN, WEEKLY, Scoreboard
+from deployments.demo.world import DAY, ID, KNOWN, World, between
 from monitoring.records import Decision
 
 HOUR = timedelta(hours=1)
@@ -38,6 +38,7 @@ class Totals:
 
 
 async def replay(
+    world: World,
     rows: pd.DataFrame,
     *,
     start: datetime,
@@ -49,16 +50,16 @@ async def replay(
     board: Scoreboard,
     on_day: Callable[[Day], None],
 ) -> Totals:
-    """Serve `days` days of flights from `start` on.
+    """Serve `days` days of a world from `start` on.
 
-    Every hour the flights due in it are asked for in one request, after the labels that have come
-    by then are told; at the end of every day `watch` is called with the day's last moment. `rows`
-    is what `flights.prepare` gives; `board` gets the answers of the three.
+    Every hour the rows due in it are asked for in one request, after the labels that have come by
+    then are told; at the end of every day `watch` is called with the day's last moment. `rows` is
+    what `world.load` gives; `board` gets the answers of the three.
     """
-    end = start + days * flights.DAY
-    replayed = flights.between(rows, start, end)
-    landings = replayed[replayed["arrived"].notna()].sort_values(["arrived", "id"])
-    due = landings["arrived"]
+    end = start + days * DAY
+    replayed = between(rows, start, end)
+    labels = replayed[replayed[KNOWN].notna()].sort_values([KNOWN, ID])
+    due = labels[KNOWN]
     told, totals, version = 0, Totals(), ""
 
     def tell(now: datetime) -> None:
@@ -66,32 +67,32 @@ async def replay(
         nonlocal told
         upto = int(due.searchsorted(pd.Timestamp(now), side="right"))
         if upto > told:
-            served.tell(landings.iloc[told:upto])
+            served.tell(labels.iloc[told:upto])
             told = upto
 
     for number in range(days):
-        morning = start + number * flights.DAY
-        evening = morning + flights.DAY
+        morning = start + number * DAY
+        evening = morning + DAY
         weekly.turn(number, rows, morning)
-        today = flights.between(rows, morning, evening)
+        today = between(rows, morning, evening)
         answers = []
         for hour in range(24):
             now = morning + hour * HOUR
             tell(now)
-            flying = flights.between(today, now, now + HOUR)
-            if not len(flying):
+            asked = between(today, now, now + HOUR)
+            if not len(asked):
                 continue
-            answer = served.ask(flying)
-            answers.append(answer.late)
+            answer = served.ask(asked)
+            answers.append(answer.positive)
             version = answer.versions[-1]
             totals.requests += 1
         tell(evening)
         totals.rows += len(today)
-        totals.unlabelled += int(today[flights.TARGET].isna().sum())
+        totals.unlabelled += int(today[world.target].isna().sum())
         served.settle(morning, evening, len(today))
         board.add(
             number,
-            today[flights.TARGET].to_numpy(dtype=float),
+            today[world.target].to_numpy(dtype=float),
             {
                 FROZEN: frozen.predict(today),
                 WEEKLY: weekly.predict(today),

@@ -30,7 +30,7 @@ def write(story: Story, path: Path, *, ui: str = "everfit ui runs/demo/everfit.y
         story=story,
         table=story.table,
         svg=drawing.draw(story),
-        first=story.start - timedelta(days=story.first_days),
+        words=story.words,
         ends=story.start + timedelta(days=story.days),
         names=NAMES,
         frozen=FROZEN,
@@ -46,7 +46,7 @@ def write(story: Story, path: Path, *, ui: str = "everfit ui runs/demo/everfit.y
         by_window={r.window_id: r for r in story.retrains},
         passed=sum(r.passed for r in story.retrains),
         silent=sum(c.mmd_p_value is None for c in story.checks),
-        proof=_proof(story.gate_margin),
+        proof=_proof(story.gate_margin, story.words.row),
         lookback="day" if story.window_days == 1 else f"{story.window_days:g} days",
         ui=ui,
     )
@@ -60,11 +60,11 @@ def retrains(story: Story) -> Mapping[str, int]:
     return {FROZEN: 0, WEEKLY: story.weekly_retrains, EVERFIT: len(story.retrains)}
 
 
-def _proof(margin: float) -> str:
+def _proof(margin: float, row: str) -> str:
     """What the gate asks of a challenger, in words."""
     if margin < 0:
-        return f"not worse by more than {-margin:g} log loss a flight"
-    return "better" if margin == 0 else f"better by more than {margin:g} log loss a flight"
+        return f"not worse by more than {-margin:g} log loss a {row}"
+    return "better" if margin == 0 else f"better by more than {margin:g} log loss a {row}"
 
 
 def _difference_row(story: Story, metric: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""`everfit demo`: the whole loop on a year of flights, through its real parts.
+"""`everfit demo`: the whole loop on a year of flights or a summer of mails, with its real parts.
 
-Everything it writes lies in one folder, `runs/demo`: the flights and the config that the first
+Everything it writes lies in one folder, such as `runs/demo`: the rows and the config that the first
 champion learns from, the telemetry store, the registry, the report.
 """
 
@@ -13,18 +13,18 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.demo import flights
+from deployments.demo import world as worlds
 from deployments.demo.client import Client, DemoFault
 from deployments.demo.comparators import Frozen, Weekly, bundle_fit
 from deployments.demo.progress import Progress, final
 from deployments.demo.replay import Day, replay
 from deployments.demo.scoreboard import EVERFIT, FROZEN, WEEKLY, Scoreboard, headline
 from deployments.demo.story import Check, Retrain, Story, check_of, to_json, write_json
+from deployments.demo.world import DAY, World
 from monitoring.records import Decision
 
 if TYPE_CHECKING:
@@ -33,70 +33,60 @@ if TYPE_CHECKING:
 
     from tasks.config import Config
 
-DEFAULT_WEEKS = 16
-DEFAULT_RUNS = Path("runs/demo")
 MARK = ".everfit-demo"  # a folder with this file was written by a demo, and may be written anew
-# What `quick` changes: enough to see the loop turn, not enough for a good model.
-QUICK = {
-    "families": "[logistic]",
-    "trials": "2",
-    "warm_trials": "2",
-    "cooldown": "4d",
-    "maximum_age": "5d",
-    "minimum_new_labels": "1000",
-}
 
 
 def demo(
+    name: str = "flights",
     *,
-    weeks: int = DEFAULT_WEEKS,
+    weeks: int | None = None,
     json_path: Path | None = None,
-    runs: Path = DEFAULT_RUNS,
+    runs: Path | None = None,
     port: int | None = None,
     prefect_port: int | None = None,
     seed: int = 0,
     console: Console | None = None,
     quick: bool = False,
 ) -> dict[str, Any]:
-    """Replay `weeks` weeks from the end of January on, or all that are left of the year.
+    """Replay `weeks` weeks of a world (see `world.WORLDS`), or all that it has.
 
     Returns the final table (see `story.to_json`), which also goes to `runs`/replay.json and to
     `json_path`. `runs` is the folder of this demo; ports that are not given are free ones. Raises
-    DataFault when the flights are not installed, DemoFault when the replay cannot go on.
+    DataFault when the rows are not there, DemoFault when the replay cannot go on.
     """
     from rich.console import Console
 
     from deployments.processes import free_port
     from deployments.stack import inference_server, prefect_server
 
-    console = console or Console()
+    console, world = console or Console(), worlds.get(name)
+    weeks = world.weeks if weeks is None else weeks
     if weeks < 1:
         raise DemoFault(f"a demo replays at least one week, got {weeks}: raise --weeks")
     began = time.monotonic()
-    runs = runs.resolve()
-    rows = flights.load()
-    start = flights.YEAR_STARTS + flights.FIRST_DAYS * flights.DAY
-    last = rows[flights.TIME].iloc[-1].to_pydatetime()
-    days = min(7 * weeks, (last - start) // flights.DAY + 1)
+    runs = (runs or world.runs).resolve()
+    rows = world.load()
     with _folder(runs):
         port = port or free_port()
-        config_path = write_inputs(rows, runs, start, port, seed=seed, quick=quick)
+        config_path = write_inputs(world, rows, runs, port, seed=seed, quick=quick)
         console.print("starting Prefect's server and the model's server", highlight=False)
         with (
             prefect_server(runs / "prefect", prefect_port),
             inference_server(config_path, port),
         ):
-            story = asyncio.run(_loop(config_path, rows, start, days, seed, console, began))
+            story = asyncio.run(
+                _loop(world, config_path, rows, world.days(weeks), seed, console, began)
+            )
     return publish(story, runs, json_path, console)
 
 
 def write_inputs(
-    rows: pd.DataFrame, runs: Path, start: datetime, port: int, *, seed: int, quick: bool
+    world: World, rows: pd.DataFrame, runs: Path, port: int, *, seed: int, quick: bool
 ) -> Path:
-    """The first champion's flights and the config beside them; the config's path."""
-    flights.first_table(rows, start).to_parquet(runs / "flights.parquet", index=False)
-    text = (files("deployments.demo") / "everfit.yaml").read_text(encoding="utf-8")
-    text = changed(text, {"port": str(port), **(QUICK if quick else {})})
+    """The first champion's rows and the config beside them; the config's path."""
+    world.table(rows, world.start).to_parquet(runs / f"{world.name}.parquet", index=False)
+    text = (files("deployments.demo") / world.config).read_text(encoding="utf-8")
+    text = changed(text, {"port": str(port), **(world.quick if quick else {})})
     text = text.replace("train:\n", f"train:\n  seed: {seed}\n", 1)
     path = runs / "everfit.yaml"
     path.write_text(text, encoding="utf-8")
@@ -119,9 +109,9 @@ def changed(text: str, values: Mapping[str, str]) -> str:
 
 
 async def _loop(
+    world: World,
     config_path: Path,
     rows: pd.DataFrame,
-    start: datetime,
     days: int,
     seed: int,
     console: Console,
@@ -134,10 +124,10 @@ async def _loop(
     from tasks import lineage, places
     from tasks.config import load
 
-    config = load(config_path)
+    config, start = load(config_path), world.start
     board = Scoreboard(days)
     progress = Progress(console, days, board.weeks)
-    progress.say(f"training the first champion on the flights before {start:%d %B}")
+    progress.say(f"training the first champion on the {world.words.rows} before {start:%d %B}")
     first = await retrain(config, "first", now=start, why="the first champion")
     champion = places.registry(config).champion()
     if champion is None:
@@ -149,9 +139,8 @@ async def _loop(
     )
     bundle = places.registry(config).download(champion.version, config.folder / "serving")
     predictor = Predictor.load(bundle)
-    weekly = Weekly(
-        predictor, bundle_fit(places.schema(config), made.params, seed), config.folder / "weekly"
-    )
+    fit = bundle_fit(places.schema(config), made.params, seed)
+    weekly = Weekly(world, predictor, fit, config.folder / "weekly")
     checks: list[Check] = []
     retrains: list[Retrain] = []
 
@@ -163,15 +152,18 @@ async def _loop(
         progress.day(day, board.loss())
 
     with places.telemetry(config) as store:
-        client = Client(config.server_url, lambda a, b: store.window(config.name, None, a, b).rows)
+        client = Client(
+            world, config.server_url, lambda a, b: store.window(config.name, None, a, b).rows
+        )
         with progress.running():
             totals = await replay(
+                world,
                 rows,
                 start=start,
                 days=days,
                 served=client,
                 watch=lambda now: watch(config, now=now),
-                frozen=Frozen(predictor),
+                frozen=Frozen(world, predictor),
                 weekly=weekly,
                 board=board,
                 on_day=on_day,
@@ -179,10 +171,13 @@ async def _loop(
         client.close()
     table = board.table(seed=seed)
     return Story(
+        world=world.name,
+        words=world.words,
+        texts=world.texts,
         start=start,
         days=days,
         first_rows=made.rows,
-        first_days=flights.FIRST_DAYS,
+        first=world.first,
         requests=client.requests,
         rows=totals.rows,
         unlabelled=totals.unlabelled,
@@ -200,7 +195,7 @@ async def _loop(
         p_value_limit=config.policy.drift_p_value,
         share_limit=config.policy.drifted_share,
         gate_margin=config.gate.margin,
-        window_days=config.monitor.window / flights.DAY,
+        window_days=config.monitor.window / DAY,
         headline=tuple(headline(table, len(retrains), weekly.retrains)),
     )
 

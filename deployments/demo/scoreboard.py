@@ -1,8 +1,8 @@
 """Who was how wrong: the answers of the three, and honest intervals of their differences.
 
-Only rows whose label came are scored, and all three are scored on the same ones. Flights of one day
-share their weather and their queues, so rows within a day are not independent: the bootstrap draws
-whole days (a block bootstrap, Künsch 1989), and the three always keep the same draw (paired).
+Only rows whose label came are scored, and all three are scored on the same ones. Rows of one day
+share its weather or its news, so rows within a day are not independent: the bootstrap draws whole
+days (a block bootstrap, Künsch 1989), and the three always keep the same draw (paired).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Week:
 
     week: int
     rows: int
-    late: float  # share of late flights
+    positive: float  # share of the positive class
     loss: Mapping[str, float]
 
 
@@ -57,7 +57,7 @@ class Table:
 
     rows: int
     days: int
-    late: float
+    positive: float  # share of the positive class
     metrics: Mapping[str, Mapping[str, float]]  # metrics[name][metric]
     differences: tuple[Difference, ...]
     gain_share: Share  # share of weekly's log-loss gain over frozen that everfit has
@@ -78,7 +78,7 @@ def row_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def concordance(y: np.ndarray, p: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
-    """U[a, b]: pairs of a late row of block a and a punctual row of block b, ranked rightly.
+    """U[a, b]: pairs of a positive row of block a and a negative row of block b, ranked rightly.
 
     Ties count one half. For block weights w the ROC AUC is w'Uw / (w'positives * w'negatives)
     (the Mann-Whitney form), so that a resample of blocks costs one small product and no sort.
@@ -175,7 +175,7 @@ class Scoreboard:
         return Table(
             rows=len(y),
             days=blocks,
-            late=float(y.mean()),
+            positive=float(y.mean()),
             metrics={n: {m: float(figures[n][m][0]) for m in METRICS} for n in NAMES},
             differences=tuple(differences),
             gain_share=_share(loss, confidence),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.demo.scoreboard import EVERFIT, FROZEN, METRICS, NAMES, WEEKLY, Table, Week
+from deployments.demo.world import Words
 from monitoring.records import Decision, to_dict
 
 
@@ -59,13 +60,16 @@ class Retrain:
 class Story:
     """A whole replay."""
 
+    world: str  # its name
+    words: Words
+    texts: tuple[str, ...]  # inputs that are texts
     start: datetime  # first replayed moment
     days: int
     first_rows: int  # the first champion learnt from so many
-    first_days: int
+    first: datetime  # of those rows
     requests: int
     rows: int  # answered
-    unlabelled: int  # answered, and never labelled: cancelled or diverted
+    unlabelled: int  # answered, and never labelled
     weeks: tuple[Week, ...]
     checks: tuple[Check, ...]
     retrains: tuple[Retrain, ...]
@@ -122,8 +126,9 @@ def to_json(story: Story) -> dict[str, Any]:
     retrains = {FROZEN: 0, WEEKLY: story.weekly_retrains, EVERFIT: len(story.retrains)}
     share = story.table.gain_share
     return {
-        "schema": 1,
+        "schema": 2,
         "replayed": {
+            "world": story.world,
             "start": story.start.isoformat(),
             "days": story.days,
             "weeks": len(story.weeks),
@@ -131,7 +136,7 @@ def to_json(story: Story) -> dict[str, Any]:
             "rows": story.rows,
             "rows_scored": story.table.rows,
             "rows_never_labelled": story.unlabelled,
-            "late_share": story.table.late,
+            "positive_share": story.table.positive,
         },
         "table": {
             name: {

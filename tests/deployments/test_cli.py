@@ -263,11 +263,14 @@ def test_ui_needs_something_to_show(tiny_config):
 
 def test_flags_reach_the_demo(monkeypatch, tmp_path):
     seen = {}
-    monkeypatch.setattr("deployments.demo.run.demo", lambda **options: seen.update(options))
+    monkeypatch.setattr(
+        "deployments.demo.run.demo", lambda name, **options: seen.update(options, name=name)
+    )
     out = tmp_path / "table.json"
     result = run("demo", "--weeks", 2, "--json", out, "--runs", tmp_path, "--port", 8101, "--quick")
     assert result.exit_code == 0, result.output
     assert seen == {
+        "name": "flights",
         "weeks": 2,
         "json_path": out,
         "runs": tmp_path,
@@ -277,6 +280,9 @@ def test_flags_reach_the_demo(monkeypatch, tmp_path):
         "quick": True,
     }
     assert run("demo", "--weeks", 0).exit_code == 2
+    assert run("demo", "spam").exit_code == 0
+    assert seen["name"] == "spam"
+    assert run("demo", "weather").exit_code == 2
 
 
 def test_flags_reach_the_server(monkeypatch, tiny_config, tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from deployments.demo import flights as fl
+from deployments.demo.world import labelled
 from models.errors import DataFault
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -78,7 +79,7 @@ def test_late_is_more_than_fifteen_minutes_and_a_cancelled_flight_is_never_label
     assert list(rows["late"][:3]) == [0, 1, 0]
     assert np.isnan(rows["late"][3])
     assert pd.isna(rows["arrived"][3])
-    assert len(fl.labelled(rows, fl.YEAR_STARTS + timedelta(days=365))) == 3
+    assert len(labelled(rows, fl.YEAR_STARTS + timedelta(days=365))) == 3
 
 
 def test_weather_is_that_of_the_origin_in_the_hour_of_departure():
@@ -117,7 +118,7 @@ def test_the_first_table_holds_only_what_was_known():
         flight("2013-01-11 10:30", number=3),  # not yet due
         flight("2013-01-05 10:30", delay=np.nan, number=4),  # cancelled
     )
-    table = fl.first_table(rows, now)
+    table = fl.WORLD.table(rows, now)
     assert len(table) == 1
     assert list(table.columns) == ["time", *fl.INPUTS, "late"]
     assert table["late"].dtype == np.int64

@@ -82,14 +82,15 @@ async def run(
         return keep(now)
 
     board, seen = Scoreboard(days), []
-    weekly = Weekly(Constant(0.2), fit, folder)
+    weekly = Weekly(fl.WORLD, Constant(0.2), fit, folder)
     totals = await replay(
+        fl.WORLD,
         rows,
         start=START,
         days=days,
         served=server,
         watch=watch or quiet,
-        frozen=Frozen(Constant(0.2)),
+        frozen=Frozen(fl.WORLD, Constant(0.2)),
         weekly=weekly,
         board=board,
         on_day=seen.append,
@@ -167,7 +168,7 @@ async def test_weekly_refits_every_seventh_day_on_what_was_known_by_then(tmp_pat
 
 
 def answering(handler, count=lambda start, end: 0):
-    made = Client("http://server", count)
+    made = Client(fl.WORLD, "http://server", count)
     made._http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(handler))
     return made
 
@@ -189,7 +190,7 @@ def test_the_client_sends_null_for_nan_and_reads_version_and_probability():
     client = answering(handler)
     answer = client.ask(rows)
     assert answer.versions == ("7",) * 3
-    assert answer.late.tolist() == [0.25] * 3
+    assert answer.positive.tolist() == [0.25] * 3
     path, body = bodies[0]
     assert path == "/invocations"
     split = body["dataframe_split"]

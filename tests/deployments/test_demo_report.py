@@ -88,10 +88,13 @@ def made_story(days=112, seed=4, retrains=((9, True), (30, False), (52, True), (
     table = board.table(resamples=200)
     weekly = (days - 1) // 7
     return Story(
+        world=fl.WORLD.name,
+        words=fl.WORLD.words,
+        texts=fl.WORLD.texts,
         start=START,
         days=days,
         first_rows=23886,
-        first_days=28,
+        first=fl.WORLD.first,
         requests=days * 19,
         rows=days * 62,
         unlabelled=days * 2,

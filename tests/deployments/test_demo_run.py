@@ -15,6 +15,7 @@ from rich.console import Console
 from deployments.demo import flights as fl
 from deployments.demo import run
 from deployments.demo.client import DemoFault
+from deployments.demo.world import between
 from tasks.config import load
 
 # Limits for 60 flights a day, and a retrain that comes by age at the latest.
@@ -54,7 +55,7 @@ def made_flights(days, per_day=60, seed=0):
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_config_it_writes_is_valid_and_names_every_input(tmp_path, quick):
-    path = run.write_inputs(made_flights(30), tmp_path, START, 8123, seed=5, quick=quick)
+    path = run.write_inputs(fl.WORLD, made_flights(30), tmp_path, 8123, seed=5, quick=quick)
     config = load(path)
     assert set(config.data.columns) == set(fl.INPUTS)
     kinds = {name for name, kind in config.data.columns.items() if kind == "category"}
@@ -100,12 +101,12 @@ def test_the_loop_closes_on_made_flights(tmp_path, free_port):
     rows, runs, out = made_flights(37), tmp_path / "demo", io.StringIO()
     console = Console(file=out, width=100)
     with run._folder(runs):
-        path = run.write_inputs(rows, runs, START, free_port, seed=0, quick=True)
+        path = run.write_inputs(fl.WORLD, rows, runs, free_port, seed=0, quick=True)
         path.write_text(run.changed(path.read_text(encoding="utf-8"), SMALL), encoding="utf-8")
         with inference_server(path, free_port):
-            story = asyncio.run(run._loop(path, rows, START, 9, 0, console, time.monotonic()))
+            story = asyncio.run(run._loop(fl.WORLD, path, rows, 9, 0, console, time.monotonic()))
         table = run.publish(story, runs, tmp_path / "table.json", console)
-    served = fl.between(rows, START, START + 9 * fl.DAY)
+    served = between(rows, START, START + 9 * fl.DAY)
     assert table["replayed"]["rows"] == len(served)
     assert table["replayed"]["rows_never_labelled"] == served["late"].isna().sum()
     assert table["replayed"]["rows_scored"] == served["late"].notna().sum()
