@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from models.footprint import footprint
 from models.metrics import measure, objective
 from models.records import Candidate, Params, Trial
 from models.schema import Schema, closest
+from models.transfer import adapt
 from models.watchdog import within
 from models.watched import Hopeless, Watched
 
@@ -93,7 +94,8 @@ def evaluate_trial(
             watched.append(Watched(known.valid, known.y_valid, score, judge, began))
         watch = watched[0] if watched else None
         cpu = time.thread_time()
-        fitted = _fit(known.train, params, seed=seed, trainer=trainer, seconds=seconds, watch=watch)
+        shown = replace(known.train, target=known.valid)  # without its labels
+        fitted = _fit(shown, params, seed=seed, trainer=trainer, seconds=seconds, watch=watch)
         cpu = time.thread_time() - cpu
         form = _form(fitted, params, known.train) if served else None
         proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds, form=form)
@@ -136,10 +138,12 @@ def fit_bundle(
     trainer: str | None = None,
     times: pd.Series | None = None,
     metrics: Mapping[str, float] | None = None,
+    target: pd.DataFrame | None = None,
 ) -> Candidate:
     """Fit on all labelled rows and write the bundle into `folder`, whole or not at all.
 
-    `times` are the rows' times (aware), for the lineage; `metrics` are kept with the candidate.
+    `times` are the rows' times (aware), for the lineage; `metrics` are kept with the candidate;
+    `target` are rows that need no labels, of the domain that is served, for parameters that adapt.
     Raises DataFault or SpaceFault for input that cannot be fitted.
     """
     began = time.perf_counter()
@@ -147,7 +151,8 @@ def fit_bundle(
     rows = _labelled(frame, schema)
     first, last = _span(times, known)
     encoder, data = _encoded(rows, schema)
-    fitted = _fit(data, params, seed=seed, trainer=trainer, seconds=None)
+    served = None if target is None else encoder.transform(target)
+    fitted = _fit(replace(data, target=served), params, seed=seed, trainer=trainer, seconds=None)
     family, _ = families.split(params)
     wanted = [column.name for column in schema.columns] + [schema.target]
     data_digest = digest(rows[wanted])
@@ -226,7 +231,9 @@ def _fit(
 ) -> Fitted:
     name, own = families.split(params)
     family = families.get(name, trainer)
+    data, own = adapt.prepared(family, data, own, seed=seed)
     names = [parameter.name for parameter in family.space.parameters]
+    names += [key for key in (adapt.CHOICE, adapt.STRENGTH) if adapt.wanted(own)]
     if strange := [key for key in own if key not in names]:
         raise SpaceFault(f"{name} has the parameters {names}, got {strange}: correct them")
     kinds = data.kinds

@@ -5,7 +5,7 @@ A family's module imports scikit-learn or torch only when it fits or loads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from models.errors import SpaceFault
 from models.families.base import Family, Fitted, TrainingData
@@ -17,6 +17,7 @@ from models.families.mlp import MLP
 from models.families.tfidf import Tfidf
 from models.records import Params, Scalar
 from models.space import Space, join
+from models.transfer.adapt import CHOICE, NONE, STRENGTH, offered, widened
 
 __all__ = [
     "NAMES",
@@ -62,21 +63,35 @@ def _families(names: Sequence[str], trainer: str | None) -> list[Family]:
     return [get(name, trainer) for name in wanted]
 
 
-def space(names: Sequence[str], trainer: str | None = None) -> Space:
+def space(names: Sequence[str], trainer: str | None = None, adapt: Collection[str] = ()) -> Space:
     """The joined space: a categorical 'family', then 'family.parameter' under it.
+
+    With ways to `adapt` (`models.transfer.adapt`), each family that can be given one has them as
+    parameters too.
 
     >>> space(["logistic"]).decode(space(["logistic"]).encode(defaults(["logistic"])[0]))["family"]
     'logistic'
     """
-    return join({family.name: family.space for family in _families(names, trainer)})
+    return join({family.name: widened(family, adapt) for family in _families(names, trainer)})
 
 
-def defaults(names: Sequence[str], trainer: str | None = None) -> list[dict[str, Scalar]]:
-    """One sane configuration per family that has one, in the joined names: to be tried first."""
-    return [
-        joined(family.name, family.default)
-        for family in _families(names, trainer)
-        if family.default is not None
+def defaults(
+    names: Sequence[str], trainer: str | None = None, adapt: Collection[str] = ()
+) -> list[dict[str, Scalar]]:
+    """One sane configuration per family that has one, in the joined names: to be tried first.
+
+    With ways to `adapt`, the families' own come first, then each with each of the ways.
+    """
+    known = [f for f in _families(names, trainer) if f.default is not None]
+    ways = {family.name: offered(family, adapt) for family in known}
+    plain = [
+        joined(f.name, {**(f.default or {}), **({CHOICE: NONE} if ways[f.name] else {})})
+        for f in known
+    ]
+    return plain + [
+        joined(f.name, {**(f.default or {}), CHOICE: way, STRENGTH: 0.5})
+        for f in known
+        for way in ways[f.name]
     ]
 
 

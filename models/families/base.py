@@ -23,12 +23,18 @@ ABSENT = 1e-6  # probability of a class that training did not show: its loss sta
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Encoded rows, their labels `y` int64 (n,) as codes below `k`, and the codes per category."""
+    """Encoded rows, their labels `y` int64 (n,) as codes below `k`, and the codes per category.
+
+    `weights` (n,) say how much each row counts, 1 in the mean; None: all alike. `target` are rows
+    without labels of the domain that is served, for a fit that adapts to them (`models.transfer`).
+    """
 
     encoded: Encoded
     y: NDArray[np.int64]
     k: int
     cardinality: tuple[int, ...]
+    weights: NDArray[np.float64] | None = None
+    target: Encoded | None = None
 
     def __post_init__(self) -> None:
         if len(self.y) != len(self.encoded):
@@ -86,7 +92,8 @@ class Watch(Protocol):
 class Family(Protocol):
     """One kind of model: a search space, a configuration to start from, `fit` and `load`.
 
-    `reads` are the kinds of columns that it learns from; the others are nothing to it.
+    `reads` are the kinds of columns that it learns from; the others are nothing to it. `adapts` are
+    the ways in which it can be fitted for another domain (`models.transfer.adapt`).
     `seconds` bounds the fit where the algorithm can be stopped; it then raises FitTimeout. `watch`
     is told of the learning curve where that costs little (see `marks`); a fit that is watched to
     its end answers as it does unwatched, up to an optimiser's tolerance. It is for trials: what is
@@ -97,6 +104,8 @@ class Family(Protocol):
     def name(self) -> str: ...
     @property
     def reads(self) -> frozenset[str]: ...
+    @property
+    def adapts(self) -> frozenset[str]: ...
     @property
     def space(self) -> Space: ...
     @property

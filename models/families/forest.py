@@ -37,6 +37,7 @@ class Forest:
 
     name = "forest"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
     space = Space(
         (
             Int("n_estimators", 20, 200, log=True),
@@ -70,11 +71,11 @@ class Forest:
             **{**params, "n_estimators": 0}, n_jobs=1, random_state=seed, warm_start=True
         )
         X = matrix(data.encoded, LIMIT, np.float32)
-        _, counts = np.unique(data.y, return_counts=True)
-        fitted = FittedForest(model, counts / len(data), data.k)
+        counts = np.bincount(data.y, data.weights, minlength=data.k)[np.unique(data.y)]
+        fitted = FittedForest(model, counts / counts.sum(), data.k)
         with one_thread():
             for count in sorted({*range(_STEP, trees, _STEP), trees, *stages}):
-                model.set_params(n_estimators=count).fit(X, data.y)
+                model.set_params(n_estimators=count).fit(X, data.y, data.weights)
                 check()
                 if watch is not None and count in stages:
                     watch.report(count / trees, fitted.predict_proba(watch.valid))

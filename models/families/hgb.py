@@ -62,6 +62,7 @@ class HGB:
 
     name = "hgb"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
     space = Space(
         (
             Float("learning_rate", 0.01, 0.5, log=True),
@@ -108,7 +109,7 @@ class HGB:
             shown = matrix(watch.valid, LIMIT, np.float64)
             valid = {"X_val": shown, "y_val": np.full(len(shown), data.y[0])}
         with one_thread():
-            model.fit(rows, data.y, **valid)
+            model.fit(rows, data.y, sample_weight=data.weights, **valid)
         return FittedHGB(model, data.k)
 
     def load(self, folder: Path) -> FittedHGB:

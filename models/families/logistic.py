@@ -24,6 +24,7 @@ class Logistic:
 
     name = "logistic"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
     space = Space(
         (
             Float("C", 1e-4, 1e2, log=True),
@@ -55,13 +56,14 @@ class Logistic:
             warm_start=watch is not None,  # the fit on fewer rows is where the next one starts
         )
         fitted = FittedLogistic(model, design, data.k)
+        weights = data.weights
         with one_thread():
             X = design.sparse(data.encoded)
             for part in samples(data, seed) if watch is not None else ():
-                model.fit(X[part], data.y[part])
+                model.fit(X[part], data.y[part], None if weights is None else weights[part])
                 assert watch is not None
                 watch.report(len(part) / len(data), fitted.predict_proba(watch.valid))
-            model.fit(X, data.y)
+            model.fit(X, data.y, weights)
         return fitted
 
     def load(self, folder: Path) -> FittedLogistic:

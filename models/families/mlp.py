@@ -20,6 +20,7 @@ class MLP:
 
     name = "mlp"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "mmd"})
     space = Space(
         (
             Ordinal("width", (16, 32, 64, 128, 256)),

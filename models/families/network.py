@@ -9,26 +9,42 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.encoding import UNKNOWN
+from models.encoding import UNKNOWN, Encoded
 from models.errors import BundleFault
 from models.families.base import TrainingData, Watch, marks, stopwatch
 from models.families.design import Design
 from models.records import Params
+from models.transfer.penalties import PENALTIES, penalty
 
 _FAR = 10.0  # standard deviations at which a number is cut
 _SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the epochs, after which a watched fit reports
 _UNSEEN = (
     0.02  # share of codes hidden in training, so that 'unknown' has an embedding that means it
 )
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of scores (m, k) of the rows (m,) of a batch
+
+
+class Hook(Protocol):
+    """Who is told of each step of a training, and may change the weights."""
+
+    def step(self, norm: float) -> None:
+        """After the optimiser's step; `norm` is the gradient's, before it was clipped."""
+        ...
+
+    def finish(self) -> object:
+        """After the last step."""
+        ...
 
 
 class Net(nn.Module):
@@ -61,10 +77,39 @@ class Net(nn.Module):
         base = np.bincount(data.y, minlength=data.k) + 1.0
         self.biases[-1].data.copy_(torch.from_numpy(np.log(base / base.sum())))
 
+    @classmethod
+    def restored(
+        cls,
+        mean: Tensor,
+        scale: Tensor,
+        cards: Tensor,
+        embeddings: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+    ) -> Net:
+        """A network of given parts, whose layers may be of different widths."""
+        net = cls.__new__(cls)
+        nn.Module.__init__(net)
+        for name, buffer in (("mean", mean), ("scale", scale), ("cards", cards)):
+            net.register_buffer(name, buffer)
+        for name, parts in (("embeddings", embeddings), ("weights", weights), ("biases", biases)):
+            setattr(net, name, nn.ParameterList(part.detach().clone() for part in parts))
+        return net.requires_grad_(False).eval()
+
     def logits(
         self, numbers: Tensor, codes: Tensor, dropout: float, generator: torch.Generator | None
     ) -> Tensor:
         """Scores (n, k). With a generator, dropout is on."""
+        return self.head(self.hidden(numbers, codes, dropout, generator))
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Scores (n, k) of the last hidden layer."""
+        return functional.linear(hidden, self.weights[-1], self.biases[-1])
+
+    def hidden(
+        self, numbers: Tensor, codes: Tensor, dropout: float, generator: torch.Generator | None
+    ) -> Tensor:
+        """The last hidden layer (n, h). With a generator, dropout is on."""
         scaled = (numbers - self.mean) / self.scale
         missing = torch.isnan(scaled)
         scaled = torch.where(missing, 0.0, scaled).clamp(-_FAR, _FAR)
@@ -74,14 +119,11 @@ class Net(nn.Module):
             + [functional.embedding(known[:, j], e) for j, e in enumerate(self.embeddings)],
             dim=1,
         )
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = functional.linear(x, weight, bias)
-            if layer < last:
-                x = functional.relu(x)
-                if generator is not None and dropout > 0:
-                    kept = torch.rand(x.shape, generator=generator) >= dropout
-                    x = x * kept / (1 - dropout)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = functional.relu(functional.linear(x, weight, bias))
+            if generator is not None and dropout > 0:
+                kept = torch.rand(x.shape, generator=generator) >= dropout
+                x = x * kept / (1 - dropout)
         return x
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
@@ -96,14 +138,20 @@ def train(
     seed: int,
     seconds: float | None,
     watch: Watch | None = None,
+    loss: Loss | None = None,
+    hook: Callable[[Net, int], Hook] | None = None,
 ) -> Net:
-    """Minimise cross-entropy with AdamW; the rate warms up over a tenth and falls by a cosine."""
+    """Minimise cross-entropy, or `loss`, with AdamW; the rate warms up over a tenth and falls by a
+    cosine. `hook` is given the network and the number of steps before the first one.
+    """
     check = stopwatch(seconds)
     generator = torch.Generator().manual_seed(seed)
     net = Net(data, width=int(params["width"]), depth=int(params["depth"]), generator=generator)
     numbers = torch.from_numpy(data.encoded.numbers)
     codes = torch.from_numpy(data.encoded.codes)
     y = torch.from_numpy(data.y)
+    weights = None if data.weights is None else torch.from_numpy(data.weights).float()
+    alike = Alike.of(data, params, generator)
     epochs = int(params["epochs"])
     batch = min(int(params["batch"]), max(16, len(y) // 16))  # a small table needs steps too
     peak, dropout = float(params["learning_rate"]), float(params["dropout"])
@@ -111,28 +159,77 @@ def train(
         net.parameters(), lr=peak, weight_decay=float(params["weight_decay"])
     )
     steps, step = epochs * math.ceil(len(y) / batch), 0
+    told = hook(net, steps) if hook is not None else None
     stages = marks(epochs, _SHARES, 1)
     for epoch in range(1, epochs + 1):
         for rows in torch.split(torch.randperm(len(y), generator=generator), batch):
             check()
             rate = peak * min((step + 1) / (0.1 * steps + 1), 1.0)
             optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
-            hidden = torch.rand(codes[rows].shape, generator=generator) < _UNSEEN
-            shown = torch.where(hidden, UNKNOWN, codes[rows])
-            loss = functional.cross_entropy(
-                net.logits(numbers[rows], shown, dropout, generator), y[rows]
-            )
+            unseen = torch.rand(codes[rows].shape, generator=generator) < _UNSEEN
+            shown = torch.where(unseen, UNKNOWN, codes[rows])
+            hidden = net.hidden(numbers[rows], shown, dropout, generator)
+            scores = net.head(hidden)
+            if loss is None:
+                cost = _loss(scores, y[rows], None if weights is None else weights[rows])
+            else:
+                cost = loss(scores, rows)
+            if alike is not None:
+                cost = cost + alike(net, hidden, dropout, generator)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            cost.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimiser.step()
+            if told is not None:
+                told.step(float(norm))
             step += 1
         if watch is not None and epoch in stages:
             with torch.no_grad():
                 valid = watch.valid
                 proba = net(torch.from_numpy(valid.numbers), torch.from_numpy(valid.codes))
             watch.report(epoch / epochs, proba.numpy())
+    if told is not None:
+        told.finish()
     return net.requires_grad_(False).eval()
+
+
+def _loss(scores: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean cross-entropy, each row counted as its weight says."""
+    if weights is None:
+        return functional.cross_entropy(scores, y)
+    return (functional.cross_entropy(scores, y, reduction="none") * weights).mean()
+
+
+class Alike:
+    """The penalty that makes rows of the target look like the labelled ones in the hidden layer."""
+
+    def __init__(
+        self, method: str, strength: float, target: Encoded, generator: torch.Generator
+    ) -> None:
+        self.method, self.strength = method, strength
+        self.numbers, self.codes = torch.from_numpy(target.numbers), torch.from_numpy(target.codes)
+        self.order = torch.randperm(len(target), generator=generator)
+        self.at = 0
+
+    @classmethod
+    def of(cls, data: TrainingData, params: Params, generator: torch.Generator) -> Alike | None:
+        """None where the parameters ask for none."""
+        method = str(params.get("adapt", "none"))
+        if method not in PENALTIES or data.target is None:
+            return None
+        return cls(method, float(params["adapt_strength"]), data.target, generator)
+
+    def __call__(
+        self, net: Net, hidden: Tensor, dropout: float, generator: torch.Generator
+    ) -> Tensor:
+        """Of as many target rows as `hidden` has, the next ones in a fixed random order."""
+        places = (torch.arange(len(hidden)) + self.at) % len(self.order)
+        self.at = int(places[-1]) + 1
+        rows = self.order[places]
+        other = net.hidden(self.numbers[rows], self.codes[rows], dropout, generator)
+        if min(len(hidden), len(other)) < 2:
+            return hidden.new_zeros(())
+        return penalty(self.method, self.strength, hidden, other)
 
 
 def save(module: Any, path: Path) -> None:
