@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deployments.check_text import inputs, longest, reading
 from models.errors import ModelError
 from models.schema import closest
 from tasks.cluster.extras import lacking
@@ -64,7 +65,7 @@ def check(path: Path) -> Report:
     if data is None:
         found += _source_fault(raw.get("data"), path)
     else:
-        found += _data_faults(data, path, raw, config.gate if config else None, summary)
+        found += _data_faults(data, path, raw, config, summary)
     if train is not None:
         found += _train_faults(train, path, summary)
     if config is not None:
@@ -92,7 +93,7 @@ def _source_fault(raw: Any, path: Path) -> list[str]:
 
 
 def _data_faults(
-    data: Data, path: Path, raw: Any, gate: GateRule | None, summary: list[str]
+    data: Data, path: Path, raw: Any, config: Config | None, summary: list[str]
 ) -> list[str]:
     if isinstance(data.source, Path) and not source_of(data.source, path).is_file():
         return [missing_source(data.source, path)]
@@ -117,9 +118,11 @@ def _data_faults(
     if data.target in frame.columns:
         labelled = frame[frame[data.target].notna()]
         found += _class_faults(data, labelled[data.target], part)
-        if gate is not None:
-            found += _row_faults(len(labelled), gate)
+        if config is not None:
+            found += _row_faults(len(labelled), config.gate)
         summary += _described(data, frame, labelled[data.target], part)
+    if config is not None:
+        summary += longest(data, frame, config.serving.maximum_text)
     return found
 
 
@@ -252,15 +255,9 @@ def _described(data: Data, frame: pd.DataFrame, labels: pd.Series, part: bool) -
     said = ", ".join(f"{label} {share:.0%}" for label, share in shares.head(6).items())
     return [
         f"data: {data.called}, {'the first ' * part}{len(frame):,} rows, {len(labels):,} labelled",
-        f"learns {data.target} ({said}) from {_count(kinds, 'number', 'numbers')} and "
-        f"{_count(kinds, 'category', 'categories')}"
+        f"learns {data.target} ({said}) from {inputs(kinds)}"
         + (f", in order of {data.time}" * bool(data.time)),
     ]
-
-
-def _count(kinds: list[str], one: str, many: str) -> str:
-    count = kinds.count(one)
-    return f"{count} {one if count == 1 else many}"
 
 
 def _rest(config: Config) -> list[str]:
@@ -276,6 +273,7 @@ def _rest(config: Config) -> list[str]:
         else f"level {fixed:g} of each test"
     )
     return [
+        *reading(config),
         f"serves on {config.server_url}, checks at '{config.schedule.cron}', {thresholds}",
         f"tests windows of {windows} for drift, {level}; rule set {config.policy.rule_set}",
         *_people(config),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from models.schema import Schema
 
 _BOOSTED = 400  # fewer rows than this are fitted by the linear model and the forest alone
+_TABLE = ("logistic", "hgb", "forest", "mlp")
+_TEXT = ("tfidf", "textnet")  # sentence needs an extra
 
 
 def write_config(
@@ -110,7 +113,15 @@ def render(
     gate_rows = min(2_000, held)
     minimum = min(200, max(2, gate_rows // 2))
     watched = min(Monitor().minimum_rows, max(30, rows // 10))
-    boosted = ["logistic", "hgb"] if rows >= _BOOSTED else ["logistic", "forest"]
+    from models import families
+
+    texts = bool(schema.texts)
+    reading = families.reading("text")
+    chosen = ["logistic", "hgb"] if rows >= _BOOSTED else ["logistic", "forest"]
+    if texts:
+        chosen = [name for name in _TEXT if name in reading]
+    of = ", ".join(reading if texts else _TABLE) + (" for text" if texts else "")
+    task = f"task: {'text ' if texts else 'table'}"
     columns = "\n".join(f"    {_yaml(c.name)}: {c.kind}" for c in schema.columns)
     left_out = "".join(f"\n    # {' '.join(note.split())}" for note in notes)
     time = f"time: {_yaml(schema.time)}" if schema.time is not None else "# time: COLUMN"
@@ -124,6 +135,7 @@ def render(
 # {name}: one model under everfit's care. Paths are relative to this file; a key that is left out
 # has the default shown. `everfit check` names every fault; durations are 90s, 30m, 6h, 7d or 2w.
 name: {name}
+{task if texts else "# " + task}  # text: there are columns of sentences, mails, reviews
 # runs: runs/{name}        # everything the loop writes
 
 data:
@@ -133,11 +145,11 @@ data:
   {time}  # when a row's prediction is asked for; without it rows are in no order
   classes: {_yaml(classes)}     # the positive class comes last
   label_delay: 0s           # how long after its time a row's label is known, mostly
-  columns:                  # the inputs: number or category{left_out}
+  columns:                  # the inputs: number, category or text{left_out}
 {columns}
 
 train:
-  families: {_yaml(boosted)}     # of logistic, hgb, forest, mlp
+  families: {_yaml(chosen)}     # of {of}
   # trainer: mine:trainer   # your own: a search space and fit, in mine.py beside this file
   objective: log_loss       # or error, one_minus_auc
   # weights: {{}}             # what else counts; {{latency_ms: 0.02}}: a model twice as slow
@@ -161,7 +173,7 @@ train:
   # maximum_rows:           # the final fit sees at most so many of the newest rows; none: all
   # seed: 0
   space:                    # narrower or wider ranges; what is not named keeps the family's own
-{_space_lines()}
+{_space_lines([n for n in _TEXT if n in reading] if texts else _TABLE)}
 
 monitor:                    # what each check looks at
   window: 1d                # drift: predictions of so long
@@ -298,12 +310,12 @@ def _aligned(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _space_lines() -> str:
+def _space_lines(names: Sequence[str]) -> str:
     """An example of each family's parameters with their ranges, commented out."""
     from models import families
 
     lines = []
-    for name in ("logistic", "hgb", "forest", "mlp"):
+    for name in names:
         for parameter in families.get(name).space.parameters:
             fields = {
                 key: getattr(parameter, key)

@@ -19,6 +19,9 @@ KINDS: tuple[Kind, ...] = ("number", "category", "text")
 MAXIMUM_CLASSES = 100  # more distinct labels than this are no classes
 MAXIMUM_CATEGORIES = 1_000  # more distinct texts than this are no categories
 NUMERIC_CLASSES = 20  # a numeric target with more distinct values is a quantity
+_WORDS = 6  # in the mean: longer values are text, shorter ones where their words come again
+_SHORT = 3  # words, of a subject line or a title
+_NAMED = (20, 0.05)  # different values, and share of the rows: fewer are names of things
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def closest(name: str, names: Iterable[str]) -> str:
 def infer(frame: pd.DataFrame, target: str, time: str | None = None) -> tuple[Schema, list[str]]:
     """Guess the schema of a table, with a note for each column left out and each doubt.
 
-    Left out: identifiers, free text, constants, dates, and copies of the target. Raises DataFault
+    Left out: identifiers, constants, dates, and copies of the target. Raises DataFault
     for a missing column, a target that is a quantity, or a table without a usable input.
     """
     names = [str(name) for name in frame.columns]
@@ -229,11 +232,22 @@ def _text_column(known: pd.Series, distinct: int) -> tuple[Kind | None, str]:
     dated = pd.to_datetime(sample, errors="coerce", utc=True, format="ISO8601").notna()
     if bool(dated.all()) and not bool(sample.str.fullmatch(r"\d+").any()):
         return None, "left out, it holds dates; name it as the time if rows happen then"
-    if float(sample.str.count(r"\s+").mean()) >= 5:
-        return None, "left out, it is free text"
+    words = float(sample.str.count(r"\S+").mean())
+    if distinct > max(_NAMED[0], _NAMED[1] * len(known)) and words >= _SHORT:
+        if words >= _WORDS:
+            return "text", ""
+        if _words_come_again(sample):
+            return "text", f"taken as text of {words:.0f} words; if it names things, a category"
     if distinct > MAXIMUM_CATEGORIES or (len(known) >= 30 and distinct > 0.5 * len(known)):
         return None, f"left out, {distinct:,} different values in {len(known):,} rows identify them"
     return "category", ""
+
+
+def _words_come_again(sample: pd.Series) -> bool:
+    """Whether at least half of the words are those of another row, too: a language's, not names."""
+    rows = sample.str.lower().str.findall(r"[^\W\d_]{2,}").map(set)
+    found = rows.explode().dropna()
+    return len(found) > 0 and bool(found.duplicated(keep=False).mean() >= 0.5)
 
 
 def _counts_rows(name: str, known: pd.Series, distinct: int) -> bool:

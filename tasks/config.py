@@ -407,6 +407,12 @@ class Config(Section):
                 f"slices are columns of data.columns, got {', '.join(unknown)}: correct them under "
                 "monitor"
             )
+        kinds = self.data.columns
+        if texts := [n for n in (*self.monitor.slices, *limits) if kinds[n] == "text"]:
+            raise ValueError(
+                f"slices are of number or category columns, got {', '.join(texts)} of text: take "
+                "them out under monitor"
+            )
         return self
 
     @model_validator(mode="after")
@@ -424,7 +430,7 @@ class Config(Section):
                 f"performance can be told by stored columns alone, and telemetry.never_store has "
                 f"{', '.join(both)}: take them out there, or out of the slices under monitor"
             )
-        if len(set(never)) == len(columns):
+        if len(set(never)) == len(columns) and self.task == "table":
             raise ValueError(
                 "drift is seen in stored columns, and telemetry.never_store has all of them: leave "
                 "one out, such as one that says nothing about a person"

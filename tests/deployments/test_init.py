@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, is_dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -257,3 +258,59 @@ def test_a_trainer_of_ones_own_is_found_beside_the_config(edited, tmp_path, monk
         assert rule in fault
     (fault,) = check(edited(train={"families": ["custom"], "trainer": None})).faults
     assert fault.startswith("train.trainer: the family 'custom' is your own")
+
+
+@pytest.fixture
+def mails(tmp_path):
+    """300 short mails with a subject, a number and a category."""
+    rng = np.random.default_rng(0)
+    spam = np.arange(300) % 3 == 0
+    words = {
+        True: ["free", "money", "win", "a", "prize", "now", "call"],
+        False: ["see", "you", "at", "the", "meeting"],
+    }
+    texts = [" ".join(rng.choice(words[bool(s)], 12)) for s in spam]
+    frame = pd.DataFrame({"body": texts, "links": rng.integers(0, 9, 300)})
+    frame["form"] = np.where(spam, "html", "plain")
+    frame["form"] = np.where(rng.random(300) < 0.3, "html", frame["form"])
+    frame["spam"] = np.where(spam, "yes", "no")
+    frame.to_csv(tmp_path / "mails.csv", index=False)
+    return tmp_path / "mails.csv"
+
+
+def test_free_text_makes_a_task_of_text(tmp_path, mails):
+    path, notes = write_config("mails", mails, "spam", output=tmp_path / "mails.yaml")
+    assert notes == []
+    config, report = load(path), check(path)
+    assert report.faults == ()
+    assert "from 1 number, 1 category and 1 text" in str(report)
+    assert config.task == "text"
+    assert config.data.columns == {"body": "text", "links": "number", "form": "category"}
+    text = path.read_text()
+    assert "\ntask: text  " in text
+    assert "# tfidf." in text
+    assert "# hgb." not in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) <= 220
+    path.write_text(text.replace("    # tfidf.", "    tfidf."))
+    assert check(path).faults == ()
+
+
+def test_check_says_what_becomes_of_texts(tmp_path, mails):
+    path, _ = write_config("mails", mails, "spam", output=tmp_path / "mails.yaml")
+    raw = yaml.safe_load(path.read_text())
+    raw["train"]["families"] = ["tfidf", "hgb"]
+    raw["serving"]["maximum_text"] = 30
+    raw["telemetry"] = {"never_store": ["body", "links", "form"]}
+    path.write_text(yaml.safe_dump(raw))
+    told = " ".join(str(check(path)).split())
+    assert "hgb learns from the other columns alone, not from text" in told
+    assert "300 of 300 texts in body have more than serving.maximum_text, 30 characters" in told
+    assert "body is never stored: its drift cannot be watched" in told
+    raw["monitor"]["slices"] = ["body"]
+    raw["telemetry"] = {}
+    path.write_text(yaml.safe_dump(raw))
+    assert "slices are of number or category columns, got body of text" in str(check(path))
+    raw["data"]["columns"] = {"links": "text"}
+    path.write_text(yaml.safe_dump(raw))
+    assert "column 'links' holds text, got " in str(check(path))

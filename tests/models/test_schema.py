@@ -77,7 +77,6 @@ def test_kinds_are_inferred() -> None:
         ([None] * 200, "same in every row"),
         (range(200), "numbers the rows"),
         ([f"user-{i}" for i in range(200)], "identify them"),
-        ([f"{i % 3} is a text that goes on for some words" for i in range(200)], "free text"),
         (pd.date_range("2013-01-01", periods=200), "holds dates"),
         ([f"2013-01-{1 + i % 28:02d}" for i in range(200)], "holds dates"),
     ],
@@ -90,6 +89,37 @@ def test_columns_that_cannot_be_learnt_from_are_left_out_with_a_note(
     assert len(notes) == 1
     assert notes[0].startswith("odd: left out")
     assert why in notes[0]
+
+
+_WORDS = ["the", "of", "to", "win", "free", "money", "call", "now", "report", "see", "you", "soon"]
+
+
+def _sentences(words: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(_WORDS, words)) for _ in range(200)]
+
+
+def _names() -> list[str]:
+    letters = np.random.default_rng(0).choice(list("abcdefghij"), (200, 3, 7))
+    return [" ".join(map("".join, name)) for name in letters]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (_sentences(12), "text"),
+        ([*_sentences(12)[:150], *[None] * 50], "text"),
+        (_sentences(4), "text"),  # subject lines: few words, but the same ones again
+        ([f"{i % 3} is a name that goes on for some words" for i in range(200)], "category"),
+        (_names(), None),
+        (_sentences(1), "category"),
+    ],
+)
+def test_free_text_is_told_from_names(values: object, kind: str | None) -> None:
+    schema, notes = infer(table(odd=values), "late")
+    assert {c.name: c.kind for c in schema.columns}.get("odd") == kind
+    if isinstance(values, list) and values == _sentences(4):
+        assert notes == ["odd: taken as text of 4 words; if it names things, a category"]
 
 
 def test_a_copy_of_the_target_is_left_out() -> None:
