@@ -35,7 +35,9 @@ FROZEN, SCHEDULE = "frozen", "every block"
 
 
 @click.command(cls=Command, short_help="Frozen, scheduled, ADWIN and everfit on a stream.")
-@click.option("--data", metavar="FILE", help="CSV (.csv, .csv.gz) or Parquet; or 'flights'.")
+@click.option(
+    "--data", metavar="FILE", help="CSV (.csv, .csv.gz) or Parquet; or 'flights', or 'spam'."
+)
 @click.option("--target", metavar="COL", help="The column of labels.")
 @click.option("--time", "time_column", metavar="COL", help="The rows' time; without, their order.")
 @click.option("--block", type=click.IntRange(20), help="Rows a block; default: 60 blocks in all.")
@@ -53,6 +55,8 @@ FROZEN, SCHEDULE = "frozen", "every block"
     default=True,
     help="Let everfit's retrains search; without, they keep the first champion's parameters.",
 )
+@click.option("--families", metavar="A,B",
+              help="Of the searches; default: hgb,logistic; tfidf of texts.")  # fmt: skip
 @click.option("--trials", type=click.IntRange(1), help="Of the first search.")
 @click.option("--warm-trials", type=click.IntRange(1), help="Of each later search.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -72,6 +76,7 @@ def command(
     age: bool,
     recency: bool,
     again: bool,
+    families: str | None,
     trials: int | None,
     warm_trials: int | None,
     seed: int,
@@ -84,15 +89,18 @@ def command(
 
     if synthetic:
         stream = streams.synthetic(synthetic, rows=rows, block=block, seed=seed)
-    elif data == "flights":
-        stream = streams.flights()
+    elif data in ("flights", "spam"):
+        stream = streams.demo(data, block)
     elif data and target:
         stream = streams.from_file(
             Path(data), target, time=time_column, block=block, shuffle=seed if shuffle else None
         )
     else:
-        raise click.UsageError("give --data FILE and --target COL, --data flights, or --synthetic")
-    chosen = {"trials": trials, "warm_trials": warm_trials, "again": again}
+        raise click.UsageError(
+            "give --data FILE and --target COL, --data flights or spam, or --synthetic"
+        )
+    named = tuple(families.split(",")) if families else None
+    chosen = {"families": named, "trials": trials, "warm_trials": warm_trials, "again": again}
     search = Search(**{name: value for name, value in chosen.items() if value is not None})
     result = run(stream, search=search, every=every, age=age, recency=recency, seed=seed,
                  say=lambda text: click.echo(text, err=True))  # fmt: skip
@@ -123,7 +131,7 @@ def run(
     from tests.benchmarks.loop.learner import Learner, retrain
     from tests.benchmarks.loop.proxies import Proxies
 
-    search = search or settings.Search()
+    search = (search or settings.Search()).of(stream)
     logging.getLogger("models").setLevel(logging.ERROR)  # a failed trial is part of a search
     plans = [
         settings.plan(stream, name, search, age=age) for name in ("default", "performance-first")

@@ -57,11 +57,11 @@ def command(
     if data != "flights" and target is None:
         raise click.UsageError("a file needs --target COL")
     stream = (
-        streams.flights()
+        streams.demo("flights")
         if data == "flights"
         else streams.from_file(Path(data), str(target), time=time_column)
     )
-    limits = Search(trials=trials, warm_trials=warm_trials, trial_rows=trial_rows)
+    limits = Search(trials=trials, warm_trials=warm_trials, trial_rows=trial_rows).of(stream)
     found: list[arms.Searched] = []
     with one_thread():
         for seed in range(seeds):

@@ -19,6 +19,7 @@ from tests.benchmarks.loop import score, settings, streams
 from tests.benchmarks.loop.adwin import Adwin
 from tests.benchmarks.loop.drawing import smoothed
 from tests.benchmarks.loop.entries import Attempt, Log
+from tests.benchmarks.loop.learner import Learner, retrain
 
 
 def steps(seed: int = 0, rows: int = 4_000) -> np.ndarray:
@@ -152,6 +153,31 @@ def test_no_share_where_the_schedule_gains_nothing() -> None:
 def test_smoothing_keeps_constants_and_length() -> None:
     assert smoothed(np.ones(7)) == pytest.approx(np.ones(7))
     assert len(smoothed(np.arange(3.0))) == 3
+
+
+def test_texts_are_learnt_by_a_family_that_reads_them(tmp_path: Path) -> None:
+    """The mails of the demo, cut, looked for, fitted and proven; the numbers beside them count."""
+    stream = streams.demo("spam")
+    assert stream.schema.texts == ("subject", "body")
+    assert stream.block == 100
+    search = settings.Search(trials=1).of(stream)
+    assert search.families == ("tfidf",)
+    assert settings.Search().of(streams.synthetic("still", rows=1_000, block=80)).families == (
+        "hgb",
+        "logistic",
+    )
+    learner = Learner(stream.schema, tmp_path, search, seed=0)
+    frame = stream.rows(1_100, 1_500)
+    gate = settings.plan(stream, "default", search).gate
+    made = retrain(learner, frame, None, None, gate, frame[streams.TIME].iloc[-1])
+    assert made.verdict.passed
+    assert made.model is not None
+    later = stream.rows(1_500, 1_700)
+    loss = per_row_log_loss(stream.y[1_500:1_700], made.model.predict(later, stream.schema)).mean()
+    assert loss < 0.35
+    nothing = later.assign(subject=None, body=None)
+    blind = per_row_log_loss(stream.y[1_500:1_700], made.model.predict(nothing, stream.schema))
+    assert blind.mean() > loss + 0.1
 
 
 @pytest.mark.timeout(120)

@@ -130,7 +130,7 @@ class Everfit(Frozen):
         if self.model.gate_rows:
             limits = (*limits, settings.worse_by(self.model.deviation, self.model.gate_rows))
         how = Settings(
-            columns={c.name: c.kind for c in stream.schema.columns},
+            columns={c.name: c.kind for c in stream.schema.columns if c.kind != "text"},
             classes=stream.schema.classes,
             thresholds=limits,
             rules=plan.rules,

@@ -57,7 +57,7 @@ class Proxies:
         if block not in self._models:
             end = int(self.stream.edges[block])
             frame = self.stream.rows(end - self.rows, end)
-            params = families.defaults(["hgb"])[0]
+            params = families.defaults(self._learner.limits.families[:1])[0]
             began = time.perf_counter()
             try:
                 model, _ = self._learner.fit(frame, params, self.stream.ends(max(block - 1, 0)))

@@ -8,7 +8,7 @@ of neighbouring checks overlap and a second look would add delay and little evid
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -35,17 +35,24 @@ REFERENCE_ROWS = 2_000
 MMD_ROWS = 500
 
 
+FAMILIES = {False: ("hgb", "logistic"), True: ("tfidf",)}  # without and with columns of text
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What a retrain may spend on its search."""
 
-    families: tuple[str, ...] = ("hgb", "logistic")
+    families: tuple[str, ...] = ()  # none named: FAMILIES
     trials: int = 12  # the first
     warm_trials: int = 5  # every later one, which starts from what the others learnt
     seconds: float = 120.0
     trial_rows: int = 100_000
     validation: float = 0.2  # the newest share of the training rows
     again: bool = True  # False: retrains keep the first champion's parameters
+
+    def of(self, stream: Stream) -> Search:
+        """The search with families that read the stream's columns."""
+        return replace(self, families=self.families or FAMILIES[bool(stream.schema.texts)])
 
 
 @dataclass(frozen=True, slots=True)

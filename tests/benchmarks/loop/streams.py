@@ -109,7 +109,7 @@ def cut(
     edges = np.append(first + block * np.arange(count), n)
     inputs = [c.name for c in schema.columns]
     table = frame[[*inputs, schema.target]].copy()
-    for each in schema.categories:
+    for each in (*schema.categories, *schema.texts):
         known = table[each].notna()
         table[each] = table[each].astype(object).where(known, None).map(_text)
     if clock is None:
@@ -167,15 +167,20 @@ def synthetic(kind: str, *, rows: int = 30_000, block: int | None = None, seed: 
     return cut(f"synthetic {kind}", frame, schema, block=block, shifts=shifts, truth=kind)
 
 
-def flights() -> Stream:
-    """The demo's year of flights whose label came, in blocks of about a week, by its own clock."""
-    from deployments.demo import flights as demo
-    from models.schema import Column
+def demo(name: str, block: int | None = None) -> Stream:
+    """A demo's rows whose label came, by their own clock: flights in blocks of about a week, mails
+    in blocks of 100."""
+    from deployments.demo import world as worlds
+    from models.schema import Column, Kind
 
-    rows = demo.load()
-    rows = rows[rows[demo.TARGET].notna()].reset_index(drop=True)
-    frame = rows[[*demo.INPUTS, demo.TARGET]].copy()
-    frame[demo.TARGET] = frame[demo.TARGET].astype(int)
-    columns = [Column(n, "category" if n in demo.CATEGORIES else "number") for n in demo.INPUTS]
-    schema = Schema(tuple(columns), demo.TARGET, (0, 1))
-    return cut("flights", frame, schema, block=len(frame) // 52, clock=rows[demo.TIME])
+    world = worlds.get(name)
+    rows = world.load()
+    rows = rows[rows[world.target].notna()].reset_index(drop=True)
+    frame = rows[[*world.inputs, world.target]].copy()
+    frame[world.target] = [world.classes[int(y)] for y in rows[world.target]]
+    kinds: dict[str, Kind] = dict.fromkeys(world.inputs, "number")
+    kinds |= dict.fromkeys(world.categories, "category") | dict.fromkeys(world.texts, "text")
+    columns = tuple(Column(column, kind) for column, kind in kinds.items())
+    schema = Schema(columns, world.target, world.classes)
+    size = block or (len(frame) // 52 if name == "flights" else 100)
+    return cut(name, frame, schema, block=size, clock=rows[worlds.TIME])

@@ -269,9 +269,9 @@ def _split(name: str, rows: int) -> Split:
     from tests.benchmarks.tuner.problems import folder
 
     if name == "flights":
-        from tests.benchmarks.loop.streams import flights
+        from tests.benchmarks.loop.streams import demo
 
-        stream = flights()
+        stream = demo("flights")
         frame, schema = stream.frame, stream.schema
     else:
         data = folder().parent.parent / "data"
