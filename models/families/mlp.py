@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compress.choices import AS_IS, SHRINKING, SMALL, shrinks
 from models.encoding import Encoded
 from models.families.base import TrainingData, Watch
 from models.records import Params
@@ -30,6 +32,7 @@ class MLP:
             Float("weight_decay", 1e-6, 1e-1, log=True),
             Int("epochs", 3, 40, log=True),
             Ordinal("batch", (64, 128, 256, 512, 1024)),
+            *SHRINKING,
         )
     )
     default: ClassVar[Params] = {
@@ -40,6 +43,7 @@ class MLP:
         "weight_decay": 1e-2,
         "epochs": 8,
         "batch": 256,
+        **AS_IS,
     }
 
     def fit(
@@ -54,20 +58,35 @@ class MLP:
         from models.families import network
 
         with one_thread():
+            if shrinks(params):
+                from models.compress import perceptron
+
+                small = perceptron.fit(data, params, seed=seed, seconds=seconds, watch=watch)
+                return FittedMLP(small.net, small.steps)
             net = network.train(data, params, seed=seed, seconds=seconds, watch=watch)
         return FittedMLP(net)
 
     def load(self, folder: Path) -> FittedMLP:
         from models.families import network
 
+        if (folder / SMALL).exists():
+            from models.compress import perceptron
+
+            small = perceptron.load(folder / SMALL)
+            return FittedMLP(small.net, small.steps)
         return FittedMLP(network.load(folder / "model.pt2"))
 
 
 class FittedMLP:
-    """A module that maps numbers (n, d_num) and codes (n, d_cat) to probabilities (n, k)."""
+    """A module that maps numbers (n, d_num) and codes (n, d_cat) to probabilities (n, k).
 
-    def __init__(self, module: Any) -> None:
+    `steps` of a small model are those of the matrices on a grid (`models.compress.grid`), by name;
+    None for a model that was left as it is.
+    """
+
+    def __init__(self, module: Any, steps: Mapping[str, NDArray[np.float32]] | None = None) -> None:
         self.module = module
+        self.steps = steps
 
     def predict_proba(self, encoded: Encoded) -> NDArray[np.float64]:
         import torch
@@ -80,4 +99,10 @@ class FittedMLP:
     def save(self, folder: Path) -> None:
         from models.families import network
 
-        network.save(self.module, folder / "model.pt2")
+        if self.steps is not None:
+            from models.compress import perceptron
+
+            small = perceptron.Compressed(self.module, dict(self.steps))
+            perceptron.save(small, folder / SMALL)
+        else:
+            network.save(self.module, folder / "model.pt2")

@@ -7,7 +7,7 @@ left out. The output is `probabilities` float64 (n, k).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,15 +89,25 @@ class Graph:
         cut = self.node("Clip", filled, self.constant(kind(-far)), self.constant(kind(far)))
         return cut, missing
 
-    def lookup(self, tables: Sequence[NDArray[Any]]) -> str:
+    def beyond(self, tables: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Tables (codes, w) with one row more, that of unknown ones, where there are more codes."""
+        rows = []
+        for table, card in zip(tables, self.cards, strict=True):
+            more = table[UNKNOWN : UNKNOWN + 1] if card > len(table) else table[:0]
+            rows.append(np.concatenate([table, more]))
+        return rows
+
+    def lookup(
+        self,
+        tables: Sequence[NDArray[Any]],
+        constant: Callable[[NDArray[Any]], str] | None = None,
+    ) -> str:
         """(n, d_cat, w): of each category column the row of its table at the row's code.
 
         `tables[j]` is (codes, w); codes beyond it are unknown. One Gather serves all columns.
+        `constant` puts all the rows into the graph, otherwise than as they are.
         """
-        rows = []
-        for table, card in zip(tables, self.cards, strict=True):
-            beyond = table[UNKNOWN : UNKNOWN + 1] if card > len(table) else table[:0]
-            rows.append(np.concatenate([table, beyond]))
+        rows = self.beyond(tables)
         lengths = np.array([len(table) for table in rows], dtype=np.int64)
         places = CODES
         if (lengths < self.cards).any():
@@ -105,7 +115,8 @@ class Graph:
         if len(rows) > 1:
             places = self.node("Add", places, self.constant(np.cumsum(lengths) - lengths))
         self.width = max(self.width, self.numbers + len(rows) * rows[0].shape[1])
-        return self.node("Gather", self.constant(np.concatenate(rows)), places, axis=0)
+        every = (constant or self.constant)(np.concatenate(rows))
+        return self.node("Gather", every, places, axis=0)
 
     def flat(self, value: str, width: int) -> str:
         """(n, a, b) as (n, width), width = a b."""

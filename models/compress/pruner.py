@@ -1,0 +1,170 @@
+"""Weights removed while a network learns: a hook of the training loop.
+
+    pruner = Pruner([weights(m) for m in matrices], target=0.9, steps=steps)
+    for ...:
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        pruner.step(float(norm))  # while the gradients are there
+
+One threshold holds for the whole network, not one a layer: what is compared is what the loss would
+rise by, to second order with the squared gradients for the curvature (LeCun, Denker, Solla,
+*Optimal brain damage*, 1989), per weight that goes. What was removed may grow back until the target
+is reached; from then on the masks stand, and the rest is tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.compress.pace import Pace
+
+_LOOKS = 160  # times that a training is looked at
+_FADE = 0.9  # of the mean of squared gradients, a look
+_HALVINGS = 20  # of the logarithm of the threshold
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Group:
+    """What goes one by one: single weights, or the slices of several matrices that share an index.
+
+    members: (matrix, dimension); a single one with None means each weight of it by itself. floor:
+    the fewest that stay.
+    """
+
+    members: tuple[tuple[nn.Parameter, int | None], ...]
+    floor: int = 1
+
+
+def weights(matrix: nn.Parameter) -> Group:
+    """Each weight of a matrix by itself; one in a hundred stays at least."""
+    return Group(((matrix, None),), max(1, matrix.numel() // 100))
+
+
+def slices(*members: tuple[nn.Parameter, int], floor: int = 2) -> Group:
+    """Rows (0) or columns (1) of the matrices, which go together."""
+    return Group(tuple(members), floor)
+
+
+class Pruner:
+    """Removes `target` of all the groups' weights within the first two thirds of `steps` steps."""
+
+    def __init__(self, groups: Sequence[Group], *, target: float, steps: int) -> None:
+        self._groups = tuple(groups)
+        self._matrices = list({id(m): m for g in groups for m, _ in g.members}.values())
+        self._every = max(1, steps // _LOOKS)
+        self._steps = 0
+        self.pace = Pace(target, max(1, steps // self._every))
+        self._total = sum(matrix.numel() for matrix in self._matrices)
+        self._curvature = {id(m): torch.zeros_like(m) for m in self._matrices}
+        self._before: dict[int, Tensor] = {}
+        self._masks: list[Tensor] | None = None
+        self._fixed = False
+
+    @property
+    def share(self) -> float:
+        """Weights that are removed now, of all of the groups."""
+        return 1.0 - self._left(self._masks) / self._total if self._masks else 0.0
+
+    @torch.no_grad()
+    def step(self, norm: float) -> None:
+        """After the optimiser's step; `norm` is the gradient's, before any clipping."""
+        self._steps += 1
+        look = self._steps % self._every == 0
+        if look and not self._fixed:
+            self._look(norm)
+        elif self._fixed and self._masks is not None:
+            self._apply(self._masks)
+        if (self._steps + 1) % self._every == 0 and not self._fixed:
+            self._before = {id(m): m.detach().clone() for m in self._matrices}
+
+    @torch.no_grad()
+    def finish(self) -> float:
+        """After the last step: nothing removed has grown back. Gives the share that is removed."""
+        if not self._fixed:
+            self._masks = self._chosen(self.pace.target)
+            self._fixed = True
+        assert self._masks is not None
+        self._apply(self._masks)
+        return self.share
+
+    def _look(self, norm: float) -> None:
+        moved = size = 0.0
+        for matrix in self._matrices:
+            before = self._before.get(id(matrix))
+            if before is not None:
+                moved += float((matrix - before).square().sum())
+                size += float(before.square().sum())
+            if matrix.grad is not None:
+                gradient = matrix.grad.to_dense() if matrix.grad.is_sparse else matrix.grad
+                self._curvature[id(matrix)].mul_(_FADE).addcmul_(
+                    gradient, gradient, value=1 - _FADE
+                )
+        update = (moved / size) ** 0.5 if size > 0 else 0.0
+        share = self.pace.look(norm, update)
+        if share > 0:
+            self._masks = self._chosen(share)
+            self._apply(self._masks)
+        self._fixed = self.pace.reached
+
+    def _chosen(self, share: float) -> list[Tensor]:
+        """One mask a group, by one threshold on what a weight is worth, so that `share` is gone."""
+        worth = [self._worth(group) for group in self._groups]
+        low = min(float(w.min()) for w in worth)
+        high = max(float(w[torch.isfinite(w)].max()) if w.numel() else low for w in worth)
+        allowed = (1.0 - share) * self._total
+        masks = [w > high for w in worth]  # the floors alone
+        for _ in range(_HALVINGS):
+            middle = (max(low, _TINY) * max(high, _TINY)) ** 0.5
+            tried = [w > middle for w in worth]
+            if self._left(tried) > allowed:
+                low = middle
+            else:
+                high, masks = middle, tried
+        return masks
+
+    def _worth(self, group: Group) -> Tensor:
+        """What each slice of the group is worth, per weight: (size of the group,), flat."""
+        total: Tensor | None = None
+        count = 0
+        for matrix, dim in group.members:
+            one = matrix.square() * self._curvature[id(matrix)]
+            if dim is None:
+                total, count = one.flatten(), 1
+                break
+            others = tuple(d for d in range(matrix.ndim) if d != dim)
+            one = one.sum(others)
+            total = one if total is None else total + one
+            count += matrix.numel() // matrix.shape[dim]
+        assert total is not None
+        worth = total / count
+        kept = torch.topk(worth, min(group.floor, worth.numel())).indices
+        worth[kept] = torch.inf
+        return worth
+
+    def _left(self, masks: Sequence[Tensor]) -> float:
+        """Weights that stay."""
+        left = 0.0
+        shares: dict[int, float] = {}
+        for group, mask in zip(self._groups, masks, strict=True):
+            for matrix, _ in group.members:
+                part = float(mask.sum()) / mask.numel()
+                shares[id(matrix)] = shares.get(id(matrix), 1.0) * part
+        for matrix in self._matrices:
+            left += shares[id(matrix)] * matrix.numel()
+        return left
+
+    def _apply(self, masks: Sequence[Tensor]) -> None:
+        for group, mask in zip(self._groups, masks, strict=True):
+            for matrix, dim in group.members:
+                if dim is None:
+                    matrix.mul_(mask.view_as(matrix))
+                else:
+                    shape = [1] * matrix.ndim
+                    shape[dim] = -1
+                    matrix.mul_(mask.view(shape))
