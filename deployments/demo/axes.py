@@ -20,6 +20,11 @@ LOSS_TITLE = "Log loss by week: how wrong each model was (lower is better)"
 SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 
+def titles(story: Story) -> tuple[str, str, str, str]:
+    """Of the strips, from the top."""
+    return LOSS_TITLE, positives_title(story), mmd_title(story), SHARE_TITLE
+
+
 def mmd_title(story: Story) -> str:
     days = "day differs" if story.window_days == 1 else f"{story.window_days:g} days differ"
     return f"Whether the last {days} from the training data: -log10 p of the shift test"
@@ -50,6 +55,15 @@ def losses(story: Story) -> dict[str, Series]:
         name: Series(middles, tuple(w.loss[name] for w in story.weeks))
         for name in (FROZEN, WEEKLY, EVERFIT)
     }
+
+
+def positives(story: Story) -> Series:
+    """Share of the positive class among each week's scored rows, drawn as the losses are."""
+    return Series(losses(story)[FROZEN].x, tuple(w.positive for w in story.weeks))
+
+
+def positives_title(story: Story) -> str:
+    return f"Share of {story.words.rows} that are {story.words.positive}, by week"
 
 
 def mmd(story: Story) -> Series:

@@ -43,20 +43,23 @@ def draw(story: Story) -> str:
     series = axes.losses(story)
     values = [v for s in series.values() for v in s.y]
     room = 0.06 * (max(values) - min(values) or 1.0)
-    mmd, share = axes.mmd(story), axes.shares(story)
+    positive, mmd, share = axes.positives(story), axes.mmd(story), axes.shares(story)
     loss_panel = Panel(58, 300, min(values) - room, max(values) + room)
-    mmd_panel = Panel(412, 92, 0.0, max([*mmd.y, 1e-3]) * 1.15)
-    share_panel = Panel(558, 92, 0.0, 1.0)
-    panels = (loss_panel, mmd_panel, share_panel)
+    positive_panel = Panel(412, 56, 0.0, max([*positive.y, 1e-3]) * 1.15)
+    mmd_panel = Panel(522, 92, 0.0, max([*mmd.y, 1e-3]) * 1.15)
+    share_panel = Panel(668, 92, 0.0, 1.0)
+    panels = (loss_panel, positive_panel, mmd_panel, share_panel)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} 690" role="img" aria-labelledby="picture-title">',
+        f'<svg viewBox="0 0 {WIDTH} 800" role="img" aria-labelledby="picture-title">',
         '<title id="picture-title">Loss by week of the three models, retrains, and drift</title>',
         *_titles(story, panels),
         *_grid(loss_panel, axes.ticks(loss_panel.low, loss_panel.high), "{:.2f}"),
+        *_grid(positive_panel, axes.ticks(0.0, positive_panel.high, 2), "{:.0%}"),
         *_grid(mmd_panel, axes.ticks(0.0, mmd_panel.high, 3), "{:g}"),
         *_grid(share_panel, [0.0, 0.5, 1.0], "{:.0%}"),
         *_dates(story, x, share_panel.bottom),
         *_retrain_lines(story, x, loss_panel.top, share_panel.bottom),
+        *_line(positive, x, positive_panel),
         *_stems(story, mmd, x, mmd_panel, "-log10 p {:.1f}"),
         *_stems(story, share, x, share_panel, "{:.0%} of the inputs"),
         f'<text class="limit-word" x="{WIDTH - RIGHT + 12}" y="{mmd_panel.top + 50}">'
@@ -70,8 +73,8 @@ def draw(story: Story) -> str:
 
 
 def _titles(story: Story, panels: tuple[Panel, ...]) -> Iterator[str]:
-    words = (axes.LOSS_TITLE, axes.mmd_title(story), axes.SHARE_TITLE)
-    for panel, word, rise in zip(panels, words, (36, 14, 14), strict=True):
+    words = axes.titles(story)
+    for panel, word, rise in zip(panels, words, (36, 14, 14, 14), strict=True):
         yield f'<text class="panel" x="{LEFT}" y="{panel.top - rise:.0f}">{escape(word)}</text>'
 
 
@@ -129,6 +132,13 @@ def _lines(story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel)
             f'<text class="end" x="{place}" y="{y + 5:.1f}" fill="{axes.COLOUR[name]}"{weight}>'
             f"{axes.WORD[name]} {story.table.metrics[name]['log_loss']:.3f}</text>"
         )
+
+
+def _line(series: axes.Series, x: Scale, panel: Panel) -> Iterator[str]:
+    path = " ".join(
+        f"{x(day):.1f},{panel.y(v):.1f}" for day, v in zip(series.x, series.y, strict=True)
+    )
+    yield f'<polyline class="plain" points="{path}"/>'
 
 
 def _stems(story: Story, series: axes.Series, x: Scale, panel: Panel, shape: str) -> Iterator[str]:

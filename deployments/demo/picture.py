@@ -21,18 +21,18 @@ def draw(story: Story, path: Path) -> Path:
 
     lines = [line for retrain in story.retrains for line in _described(retrain)]
     foot = 0.55 + _LIST_INCHES * (len(lines) + 1)
-    height = 6.9 + foot
+    height = 7.7 + foot
     figure = Figure(figsize=(12, height), dpi=_PIXELS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        3, 1, height_ratios=[3.1, 1, 1], hspace=0.34, left=0.055, right=0.875,
+        4, 1, height_ratios=[3.1, 0.6, 1, 1], hspace=0.4, left=0.055, right=0.875,
         top=1 - 1.3 / height, bottom=foot / height,
     )  # fmt: skip
-    loss, mmd, share = (figure.add_subplot(grid[i]) for i in range(3))
-    titles = (axes.LOSS_TITLE, axes.mmd_title(story), axes.SHARE_TITLE)
-    for panel, title in zip((loss, mmd, share), titles, strict=True):
+    loss, positive, mmd, share = (figure.add_subplot(grid[i]) for i in range(4))
+    for panel, title in zip((loss, positive, mmd, share), axes.titles(story), strict=True):
         _plain(panel, story, title)
     _losses(loss, story)
+    _line(positive, axes.positives(story))
     _dots(mmd, axes.mmd(story))
     mmd.text(1.01, 0.5, axes.mmd_alarm(story), transform=mmd.transAxes, color=_ALARM, fontsize=9)
     _dots(share, axes.shares(story))
@@ -44,8 +44,8 @@ def draw(story: Story, path: Path) -> Path:
     )  # fmt: skip
     share.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     for retrain in story.retrains:
-        _mark(loss, [mmd, share], retrain)
-    for panel in (loss, mmd):
+        _mark(loss, [positive, mmd, share], retrain)
+    for panel in (loss, positive, mmd):
         panel.tick_params(labelbottom=False)
     _words(figure, story, lines, height, foot)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +97,15 @@ def _losses(panel: Any, story: Story) -> None:
             fontweight="bold" if name == "everfit" else "normal",
             va="center",
         )
+
+
+def _line(panel: Any, series: axes.Series) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    panel.plot(series.x, series.y, color="#5b626b", linewidth=1.4)
+    panel.set_ylim(0, max([*series.y, 1e-3]) * 1.15)
+    panel.yaxis.set_major_locator(MaxNLocator(2))
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _dots(panel: Any, series: axes.Series) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import timedelta
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
 from deployments.demo import mails, mails_build, run
+from deployments.demo.client import Client
 from deployments.demo.world import between
 from models.errors import DataFault
 from tasks.config import load
@@ -87,6 +90,27 @@ def test_its_config_is_valid_and_names_every_input(rows, tmp_path, quick):
     assert set(config.watched) == {*mails.CATEGORIES, *mails.NUMBERS}
     assert (config.serving.port, config.train.seed) == (8124, 3)
     assert pd.read_parquet(config.data.source)["time"].max() < pd.Timestamp(mails.START)
+
+
+def test_the_client_sends_texts_and_tells_labels_by_their_names(rows):
+    bodies = []
+
+    def handler(request):
+        bodies.append(json.loads(request.content))
+        said = [{"label": "ham", "probability_ham": 0.7, "probability_spam": 0.3}] * 3
+        return httpx.Response(200, json={"model_version": "2", "predictions": said})
+
+    client = Client(mails.WORLD, "http://server", lambda start, end: 0)
+    client._http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(handler))
+    three = rows[rows["label"].notna()].iloc[1500:1503]
+    assert client.ask(three).positive.tolist() == [0.3] * 3
+    client.tell(three)
+    asked, told = bodies
+    split = asked["dataframe_split"]
+    at = split["columns"].index("body")
+    assert [row[at] for row in split["data"]] == three["body"].tolist()
+    wanted = ["spam" if y else "ham" for y in three["label"]]
+    assert [label["label"] for label in told["labels"]] == wanted
 
 
 def test_a_missing_file_is_named_with_its_remedy(tmp_path):
