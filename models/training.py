@@ -99,7 +99,8 @@ def evaluate_trial(
         cpu = time.thread_time() - cpu
         form = _form(fitted, params, known.train) if served else None
         proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds, form=form)
-        metrics = {**measure(known.y_valid, proba), **taken, "fit_cpu_s": cpu}
+        how = {"fit_rows": float(len(known.train)), "served_form": float(form is not None)}
+        metrics = {**measure(known.y_valid, proba), **taken, "fit_cpu_s": cpu, **how}
         return metrics, score(known.y_valid, proba)
 
     def ended(status: Literal["complete", "stopped", "failed"], **fields: Any) -> Trial:

@@ -194,6 +194,10 @@ class Surrogate:
         left = np.maximum(own - (solved**2).sum(axis=0), 1e-10)
         return mean, np.sqrt(self.variance * left)
 
+    def covariance(self, a: Array, b: Array) -> Array:
+        """Of the process at points a (n, d) and b (m, d), (n, m), against a variance of 1."""
+        return self._kernel(a, b)
+
     @property
     def length_scales(self) -> Array:
         """(d,) in units of each parameter's range; infinite would be a parameter without effect."""
