@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "explain",
     "whatif",
+    "export",
     "purge",
     "webhook",
     "deploy",

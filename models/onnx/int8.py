@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from models.encoding import Encoded
 from models.onnx.export import Form, NoForm
@@ -105,6 +105,12 @@ def quantised(
             f"{tolerance:g} is allowed"
         )
     raise NoForm(f"it has no layer of {LEAST} or more weights, which are what int8 makes smaller")
+
+
+def is_packed(model: bytes) -> bool:
+    """Whether a model has weights in int8 already."""
+    constants = ModelProto.FromString(model).graph.initializer
+    return any(constant.data_type == TensorProto.INT8 for constant in constants)
 
 
 def _cost(each: Quantised, first: Quantised) -> float:
