@@ -234,7 +234,7 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
             return [*found, f"train.trainer: importing {train.trainer!r} raised {fault!r}: mend it"]
     if not known and train.trainer is None:
         return found
-    space = families.space(known, train.trainer)
+    space = families.space(known, train.trainer, shrink=train.shrinks)
     for name, change in train.space.items():
         if name.partition(".")[0] in set(train.families) - set(known):
             continue  # its family is the fault

@@ -157,6 +157,9 @@ train:
                             # cost of a fit), micro (latency)
   # limits: {{}}              # such as {{latency_p95_ms: 20}}: what breaks one is behind all others
   # pareto:                 # none; or pick from the front: best accuracy with latency_ms <= 20
+  # screen: true            # pass over, untried, what past trials say cannot keep a limit
+  # compress: auto          # may trials make torch models smaller (sparse, narrower, a student of a
+                            # larger one, int8)? auto: where weights, limits or pareto ask for it
   # tuner: controller       # or a baseline that remembers nothing: grid, random, quasi-random,
                             # tpe, gp, cma-es, nsga-ii
   trials: 16                # of the first search

@@ -124,6 +124,9 @@ class Train(Section):
     # latency is worth 2 % of the loss; also macro (throughput), meso (CPU, memory, cost), micro
     limits: dict[str, float] = {}  # trials beyond one are behind all others: {latency_p95_ms: 20}
     pareto: str | None = None  # pick from the front: best accuracy with latency_ms <= 20
+    screen: bool = True  # what all past trials say cannot keep a limit is passed over, untried
+    compress: Literal["auto", "always", "never"] = "auto"  # whether trials may make a torch model
+    # smaller (sparse, narrower, a student, int8); auto: where weights, limits or pareto ask for it
     tuner: Literal[
         "controller", "grid", "random", "quasi-random", "tpe", "gp", "cma-es", "nsga-ii"
     ] = "controller"  # what proposes; the others are baselines, and remember nothing
@@ -174,6 +177,16 @@ class Train(Section):
     def goal(self) -> Objective:
         """What the search minimises. With a `pareto` rule it is the rule's metric within limits."""
         return _goal(self.objective, self.weights, self.limits, self.pareto)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether smaller forms of models are part of the search, as they are where `space` names
+        one of their parameters."""
+        from models.compress.choices import named
+
+        if self.compress == "auto":
+            return self.pareto is not None or not self.goal.plain or named(self.space)
+        return self.compress == "always"
 
     @property
     def judged(self) -> bool:

@@ -36,7 +36,8 @@ def searcher(
     """
     from models import families
 
-    space = families.space(config.train.families, config.train.trainer)
+    asked = config.train
+    space = families.space(asked.families, asked.trainer, shrink=asked.shrinks)
     space = space.override(config.train.space)
     if known is not None:
         try:

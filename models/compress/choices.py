@@ -33,22 +33,22 @@ def shrinks(params: Params) -> bool:
     return params.get("compress", "none") != "none"
 
 
-def left_out(space: Space, named: Iterable[str] = ()) -> Space:
-    """A joined space in which models stay as they are, where no parameter of compression is named.
+def left_out(space: Space) -> Space:
+    """A joined space in which models stay as they are.
 
     >>> joined = Space(SHRINKING).prefixed("mlp")
-    >>> len(joined), len(left_out(joined)), len(left_out(joined, ["mlp.sparsity"]))
-    (5, 1, 5)
+    >>> len(joined), len(left_out(joined))
+    (5, 1)
     """
-    asked = {name.rpartition(".")[0] for name in named if _own(name)}
-    fixed = {
-        parameter.name: {"value": "none"}
-        for parameter in space.parameters
-        if parameter.name.endswith(".compress")
-        and parameter.name.removesuffix(".compress") not in asked
-    }
-    return space.override(fixed) if fixed else space
+    names = [p.name for p in space.parameters if p.name.endswith(".compress")]
+    return space.override({name: {"value": "none"} for name in names}) if names else space
 
 
-def _own(name: str) -> bool:
-    return name.rpartition(".")[2] in {parameter.name for parameter in SHRINKING}
+def named(names: Iterable[str]) -> bool:
+    """Whether one of the names of a joined space is a parameter of compression.
+
+    >>> named(["mlp.width"]), named(["mlp.width", "mlp.sparsity"])
+    (False, True)
+    """
+    own = {parameter.name for parameter in SHRINKING}
+    return any(name.rpartition(".")[2] in own for name in names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from models.compress.choices import left_out
 from models.errors import SpaceFault
 from models.families.base import Family, Fitted, TrainingData
 from models.families.custom import Custom
@@ -63,16 +64,23 @@ def _families(names: Sequence[str], trainer: str | None) -> list[Family]:
     return [get(name, trainer) for name in wanted]
 
 
-def space(names: Sequence[str], trainer: str | None = None, adapt: Collection[str] = ()) -> Space:
+def space(
+    names: Sequence[str],
+    trainer: str | None = None,
+    adapt: Collection[str] = (),
+    *,
+    shrink: bool = False,
+) -> Space:
     """The joined space: a categorical 'family', then 'family.parameter' under it.
 
     With ways to `adapt` (`models.transfer.adapt`), each family that can be given one has them as
-    parameters too.
+    parameters too. Only with `shrink` may a model be made smaller (`models.compress.choices`).
 
     >>> space(["logistic"]).decode(space(["logistic"]).encode(defaults(["logistic"])[0]))["family"]
     'logistic'
     """
-    return join({family.name: widened(family, adapt) for family in _families(names, trainer)})
+    found = join({family.name: widened(family, adapt) for family in _families(names, trainer)})
+    return found if shrink else left_out(found)
 
 
 def defaults(

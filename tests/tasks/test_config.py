@@ -272,6 +272,25 @@ def test_objectives_are_checked_with_the_rest_and_read_as_one_goal(tiny_config):
     assert "train.pareto: a pick rule is 'best METRIC'" in lines[3]
 
 
+def test_models_are_made_smaller_where_effort_counts_or_it_is_asked_for(tiny_config):
+    from tasks.searchers import searcher
+
+    def choices(**changes):
+        config = load(tiny_config, train__families=["mlp"], **changes)
+        return searcher(config, None)[0].space["mlp.compress"].choices
+
+    assert choices() == choices(train__compress="never", train__pareto="best accuracy") == ("none",)
+    every = ("none", "sparse", "units", "student")
+    for asked in (
+        {"train__compress": "always"},
+        {"train__weights": {"size_mb": 0.01}},
+        {"train__limits": {"latency_ms": 5}},
+        {"train__pareto": "best accuracy with size_mb <= 1"},
+        {"train__space": {"mlp.sparsity": {"low": 0.8}}},
+    ):
+        assert choices(**asked) == every, asked
+
+
 def test_a_rollout_is_read_with_its_stages(tiny_config):
     stages = [
         {"mode": "shadow", "minimum": "90s", "requests": 50},
