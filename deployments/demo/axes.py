@@ -17,12 +17,14 @@ WIDTH = {FROZEN: 1.6, WEEKLY: 1.5, EVERFIT: 3.6}  # weekly is drawn on top of ev
 DASHES = {FROZEN: (5, 3), WEEKLY: None, EVERFIT: None}
 WORD = {FROZEN: "frozen", WEEKLY: "weekly", EVERFIT: "everfit"}
 LOSS_TITLE = "Log loss by week: how wrong each model was (lower is better)"
+UNSEEN_TITLE = "Share of words that the training texts never had"
 SHARE_TITLE = "Share of inputs whose distribution has drifted (Evidently)"
 
 
-def titles(story: Story) -> tuple[str, str, str, str]:
-    """Of the strips, from the top."""
-    return LOSS_TITLE, positives_title(story), mmd_title(story), SHARE_TITLE
+def titles(story: Story) -> tuple[str, ...]:
+    """Of the strips, from the top; the last one only where inputs are texts."""
+    found = (LOSS_TITLE, positives_title(story), mmd_title(story), SHARE_TITLE)
+    return (*found, UNSEEN_TITLE) if story.texts else found
 
 
 def mmd_title(story: Story) -> str:
@@ -81,6 +83,16 @@ def shares(story: Story) -> Series:
     values = tuple(float(c.drifted_share or 0.0) for c in spoke)
     return Series(
         tuple(c.day + 1.0 for c in spoke), values, tuple(v >= story.share_limit for v in values)
+    )
+
+
+def unseen(story: Story) -> Series:
+    """Share of never seen words in each day's window, where the vocabulary could be compared."""
+    spoke = [c for c in story.checks if c.unseen is not None]
+    return Series(
+        tuple(c.day + 1.0 for c in spoke),
+        tuple(float(c.unseen or 0.0) for c in spoke),
+        tuple(c.unseen_alarmed for c in spoke),
     )
 
 

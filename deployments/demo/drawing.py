@@ -49,22 +49,28 @@ def draw(story: Story) -> str:
     mmd_panel = Panel(522, 92, 0.0, max([*mmd.y, 1e-3]) * 1.15)
     share_panel = Panel(668, 92, 0.0, 1.0)
     panels = (loss_panel, positive_panel, mmd_panel, share_panel)
+    if story.texts:
+        unseen = axes.unseen(story)
+        panels = (*panels, Panel(814, 92, 0.0, max([*unseen.y, 1e-3]) * 1.15))
+    lowest = panels[-1]
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} 800" role="img" aria-labelledby="picture-title">',
+        f'<svg viewBox="0 0 {WIDTH} {lowest.bottom + 40:.0f}" role="img" '
+        'aria-labelledby="picture-title">',
         '<title id="picture-title">Loss by week of the three models, retrains, and drift</title>',
         *_titles(story, panels),
         *_grid(loss_panel, axes.ticks(loss_panel.low, loss_panel.high), "{:.2f}"),
         *_grid(positive_panel, axes.ticks(0.0, positive_panel.high, 2), "{:.0%}"),
         *_grid(mmd_panel, axes.ticks(0.0, mmd_panel.high, 3), "{:g}"),
         *_grid(share_panel, [0.0, 0.5, 1.0], "{:.0%}"),
-        *_dates(story, x, share_panel.bottom),
-        *_retrain_lines(story, x, loss_panel.top, share_panel.bottom),
+        *_dates(story, x, lowest.bottom),
+        *_retrain_lines(story, x, loss_panel.top, lowest.bottom),
         *_line(positive, x, positive_panel),
         *_stems(story, mmd, x, mmd_panel, "-log10 p {:.1f}"),
         *_stems(story, share, x, share_panel, "{:.0%} of the inputs"),
         f'<text class="limit-word" x="{WIDTH - RIGHT + 12}" y="{mmd_panel.top + 50}">'
         f"{axes.mmd_alarm(story)}</text>",
         *_limit(share_panel, story.share_limit, f"alarm: {story.share_limit:.0%}"),
+        *(_unseen(story, x, lowest) if story.texts else ()),
         *_lines(story, series, x, loss_panel),
         *_retrain_numbers(story, loss_panel.top - 12),
         "</svg>",
@@ -74,7 +80,8 @@ def draw(story: Story) -> str:
 
 def _titles(story: Story, panels: tuple[Panel, ...]) -> Iterator[str]:
     words = axes.titles(story)
-    for panel, word, rise in zip(panels, words, (36, 14, 14, 14), strict=True):
+    for panel, word in zip(panels, words, strict=True):
+        rise = 36 if word == axes.LOSS_TITLE else 14  # room for the numbers of the retrains
         yield f'<text class="panel" x="{LEFT}" y="{panel.top - rise:.0f}">{escape(word)}</text>'
 
 
@@ -132,6 +139,15 @@ def _lines(story: Story, series: dict[str, axes.Series], x: Scale, panel: Panel)
             f'<text class="end" x="{place}" y="{y + 5:.1f}" fill="{axes.COLOUR[name]}"{weight}>'
             f"{axes.WORD[name]} {story.table.metrics[name]['log_loss']:.3f}</text>"
         )
+
+
+def _unseen(story: Story, x: Scale, panel: Panel) -> Iterator[str]:
+    yield from _grid(panel, axes.ticks(0.0, panel.high, 3), "{:.0%}")
+    yield from _stems(story, axes.unseen(story), x, panel, "{:.1%} of the words")
+    yield (
+        f'<text class="limit-word" x="{WIDTH - RIGHT + 12}" y="{panel.top + 50}">'
+        "filled: alarm</text>"
+    )
 
 
 def _line(series: axes.Series, x: Scale, panel: Panel) -> Iterator[str]:

@@ -21,16 +21,18 @@ def draw(story: Story, path: Path) -> Path:
 
     lines = [line for retrain in story.retrains for line in _described(retrain)]
     foot = 0.55 + _LIST_INCHES * (len(lines) + 1)
-    height = 7.7 + foot
+    ratios = [3.1, 0.6, 1, 1, 1] if story.texts else [3.1, 0.6, 1, 1]
+    height = 2.0 + sum(ratios) + foot
     figure = Figure(figsize=(12, height), dpi=_PIXELS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        4, 1, height_ratios=[3.1, 0.6, 1, 1], hspace=0.4, left=0.055, right=0.875,
+        len(ratios), 1, height_ratios=ratios, hspace=0.4, left=0.055, right=0.875,
         top=1 - 1.3 / height, bottom=foot / height,
     )  # fmt: skip
-    loss, positive, mmd, share = (figure.add_subplot(grid[i]) for i in range(4))
-    for panel, title in zip((loss, positive, mmd, share), axes.titles(story), strict=True):
+    panels = [figure.add_subplot(grid[i]) for i in range(len(ratios))]
+    for panel, title in zip(panels, axes.titles(story), strict=True):
         _plain(panel, story, title)
+    loss, positive, mmd, share = panels[:4]
     _losses(loss, story)
     _line(positive, axes.positives(story))
     _dots(mmd, axes.mmd(story))
@@ -43,9 +45,11 @@ def draw(story: Story, path: Path) -> Path:
         color=_ALARM, fontsize=9, va="center",
     )  # fmt: skip
     share.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    if story.texts:
+        _unseen(panels[-1], story)
     for retrain in story.retrains:
-        _mark(loss, [positive, mmd, share], retrain)
-    for panel in (loss, positive, mmd):
+        _mark(loss, panels[1:], retrain)
+    for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
     _words(figure, story, lines, height, foot)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +101,14 @@ def _losses(panel: Any, story: Story) -> None:
             fontweight="bold" if name == "everfit" else "normal",
             va="center",
         )
+
+
+def _unseen(panel: Any, story: Story) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    _dots(panel, axes.unseen(story))
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panel.text(1.01, 0.5, "filled: alarm", transform=panel.transAxes, color=_ALARM, fontsize=9)
 
 
 def _line(panel: Any, series: axes.Series) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from deployments.demo.scoreboard import EVERFIT, FROZEN, METRICS, NAMES, WEEKLY, Table, Week
 from deployments.demo.world import Words
-from monitoring.records import Decision, to_dict
+from monitoring.records import Decision, Signal, to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,9 @@ class Check:
     mmd_p_value: float | None = None
     mmd_alarmed: bool = False  # at the level that this check had
     drifted_share: float | None = None  # of the columns, in [0, 1]
+    unseen: float | None = None  # share of words that the training texts never had, in [0, 1]
+    unseen_alarmed: bool = False  # the vocabulary had moved
+    words: tuple[str, ...] = ()  # what moved in it, in sentences
     report: str | None = None  # the Evidently page, relative to the report, if one was drawn
 
 
@@ -95,7 +98,7 @@ def check_of(decision: Decision, day: int, folder: Path) -> Check:
     Drift figures are None where their detector could not speak.
     """
     spoke = {s.name: s for s in decision.signals.items if s.breached is not None}
-    mmd, evidently = spoke.get("mmd"), spoke.get("evidently")
+    mmd, evidently, vocabulary = (spoke.get(n) for n in ("mmd", "evidently", "vocabulary"))
     page = Path(decision.signals.report) if decision.signals.report else None
     if page is not None:
         page = Path(os.path.relpath(page, folder))
@@ -111,8 +114,17 @@ def check_of(decision: Decision, day: int, folder: Path) -> Check:
         mmd_p_value=mmd and mmd.p_value,
         mmd_alarmed=bool(mmd and mmd.breached),
         drifted_share=evidently and evidently.value,
+        unseen=vocabulary and vocabulary.value,
+        unseen_alarmed=bool(vocabulary and vocabulary.breached),
+        words=_sentences(vocabulary) if vocabulary and vocabulary.breached else (),
         report=page.as_posix() if page is not None else None,
     )
+
+
+def _sentences(vocabulary: Signal) -> tuple[str, ...]:
+    from monitoring.text.signal import sentences
+
+    return sentences(vocabulary.detail)
 
 
 def to_json(story: Story) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from deployments.demo import drawing, picture, report
+from deployments.demo import axes, drawing, mails, picture, report
 from deployments.demo import flights as fl
 from deployments.demo.scoreboard import EVERFIT, FROZEN, WEEKLY, Scoreboard, headline
 from deployments.demo.story import Check, Retrain, Story, check_of, write_json
@@ -227,6 +227,27 @@ def test_days_on_which_the_test_could_not_speak_have_no_mark(story):
     spoke = sum(c.mmd_p_value is not None for c in story.checks)
     assert spoke < story.days
     assert len(marks) == spoke + story.days
+
+
+def test_of_texts_the_unseen_words_have_a_strip_and_those_that_moved_are_named(tmp_path):
+    flat = made_story(14, retrains=((9, True),))
+    checks = tuple(
+        replace(c, unseen=0.02 + 0.01 * c.day, unseen_alarmed=c.day > 6, words=("body: <more> x",))
+        for c in flat.checks[:-1]
+    )
+    told = replace(
+        flat, texts=("body",), words=mails.WORLD.words, checks=(*checks, flat.checks[-1])
+    )
+    svg = drawing.draw(told)
+    assert svg.count("of the words</title>") == 13
+    assert axes.UNSEEN_TITLE in svg
+    assert axes.UNSEEN_TITLE not in drawing.draw(flat)
+    page = page_of(told, tmp_path)
+    assert "body: <more> x" in page.words
+    assert "Spam, kept out" in page.words
+    assert "flight" not in page.words
+    a, b = (picture.draw(s, tmp_path / "p.png").stat().st_size for s in (told, flat))
+    assert a > b
 
 
 def test_the_png_is_wide_enough_and_grows_with_the_list_of_retrains(story, tmp_path):
