@@ -136,6 +136,16 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(n * step, 10) for n in range(first, last + 1)]
 
 
+def figures(places: Sequence[float]) -> str:
+    """How to write the numbers of an axis so that each is itself, with two decimals or more.
+
+    >>> figures([0.45, 0.5]), figures([0.025, 0.05])
+    ('{:.2f}', '{:.3f}')
+    """
+    decimals = next(d for d in range(2, 9) if all(round(p, d) == round(p, 9) for p in places))
+    return f"{{:.{decimals}f}}"
+
+
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
     """Places as near as possible to the wanted ones, in their order, at least `gap` apart.
 

@@ -44,7 +44,8 @@ def draw(story: Story) -> str:
     values = [v for s in series.values() for v in s.y]
     room = 0.06 * (max(values) - min(values) or 1.0)
     positive, mmd, share = axes.positives(story), axes.mmd(story), axes.shares(story)
-    loss_panel = Panel(58, 300, min(values) - room, max(values) + room)
+    loss_panel = Panel(58, 300, max(min(values) - room, 0.0), max(values) + room)
+    marks = axes.ticks(loss_panel.low, loss_panel.high)
     positive_panel = Panel(412, 56, 0.0, max([*positive.y, 1e-3]) * 1.15)
     mmd_panel = Panel(522, 92, 0.0, max([*mmd.y, 1e-3]) * 1.15)
     share_panel = Panel(668, 92, 0.0, 1.0)
@@ -58,7 +59,7 @@ def draw(story: Story) -> str:
         'aria-labelledby="picture-title">',
         '<title id="picture-title">Loss by week of the three models, retrains, and drift</title>',
         *_titles(story, panels),
-        *_grid(loss_panel, axes.ticks(loss_panel.low, loss_panel.high), "{:.2f}"),
+        *_grid(loss_panel, marks, axes.figures(marks)),
         *_grid(positive_panel, axes.ticks(0.0, positive_panel.high, 2), "{:.0%}"),
         *_grid(mmd_panel, axes.ticks(0.0, mmd_panel.high, 3), "{:g}"),
         *_grid(share_panel, [0.0, 0.5, 1.0], "{:.0%}"),
@@ -155,6 +156,11 @@ def _line(series: axes.Series, x: Scale, panel: Panel) -> Iterator[str]:
         f"{x(day):.1f},{panel.y(v):.1f}" for day, v in zip(series.x, series.y, strict=True)
     )
     yield f'<polyline class="plain" points="{path}"/>'
+    for day, v in zip(series.x, series.y, strict=True):
+        yield (
+            f'<circle class="point" cx="{x(day):.1f}" cy="{panel.y(v):.1f}" r="2.3">'
+            f"<title>{v:.0%}</title></circle>"
+        )
 
 
 def _stems(story: Story, series: axes.Series, x: Scale, panel: Panel, shape: str) -> Iterator[str]:

@@ -75,7 +75,7 @@ def _losses(panel: Any, story: Story) -> None:
     series = axes.losses(story)
     values = [v for s in series.values() for v in s.y]
     room = 0.06 * (max(values) - min(values) or 1.0)
-    panel.set_ylim(min(values) - room, max(values) + 2.2 * room)
+    panel.set_ylim(max(min(values) - room, 0.0), max(values) + 2.2 * room)
     low, high = panel.get_ylim()
     for name, line in series.items():
         panel.plot(
@@ -114,7 +114,7 @@ def _unseen(panel: Any, story: Story) -> None:
 def _line(panel: Any, series: axes.Series) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    panel.plot(series.x, series.y, color="#5b626b", linewidth=1.4)
+    panel.plot(series.x, series.y, color="#5b626b", linewidth=1.4, marker="o", markersize=3)
     panel.set_ylim(0, max([*series.y, 1e-3]) * 1.15)
     panel.yaxis.set_major_locator(MaxNLocator(2))
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
