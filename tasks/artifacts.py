@@ -115,6 +115,16 @@ def trials_table(
     )
 
 
+def predictor_table(model: str, rows: list[dict[str, Any]]) -> None:
+    """How well latency, cost and score were foretold; nothing while too little is known."""
+    if rows:
+        create_table_artifact(
+            key=key(model, "predictor"),
+            table=rows,
+            description="the performance predictor, on trials that it had not learnt",
+        )
+
+
 def verdict_markdown(model: str, verdict: Verdict, names: Mapping[str, str]) -> None:
     rows = "\n".join(
         f"| {metric} | {_number(verdict.champion.get(metric))} | {_number(value)} |"

@@ -82,10 +82,13 @@ class Journal:
         passed_over: Sequence[Params],
         at: float,
         left: Left | None = None,
+        frontier: bool = False,
     ) -> None:
-        """A trial starts. passed_over: what was proposed before and would have taken too long.
+        """A trial starts. passed_over: what was proposed before and would have taken too long, or
+        could not have kept a limit.
 
-        left: what the searcher was told might still be spent, where it weighs that.
+        left: what the searcher was told might still be spent, where it weighs that. frontier: it
+        was proposed to widen the front, not by the searcher.
         """
         self._event(
             "asked",
@@ -97,6 +100,7 @@ class Journal:
             passed_over=[dict(other) for other in passed_over],
             at=round(at, 3),
             **({} if left is None else {"left": [left.seconds, left.trials, left.share]}),
+            **({"frontier": True} if frontier else {}),
         )
 
     def ended(self, trial: Trial, at: float) -> None:

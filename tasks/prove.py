@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from models.errors import BundleFault
 from models.records import Candidate, Verdict
 from monitoring.records import to_dict
-from tasks import artifacts, events, lineage, places
+from tasks import artifacts, events, foretelling, lineage, places
 from tasks.records import Snapshot, Tuned
 from tasks.rows import TIME
 from tasks.tune import ASKS, PICTURE, TRIALS
@@ -238,7 +238,15 @@ def register(
     verdict, opponent = proof
     files = {
         name: folder / name
-        for name in (TRIALS, ASKS, PICTURE, lineage.CONTROLLER, lineage.REFERENCE, lineage.PROOF)
+        for name in (
+            TRIALS,
+            ASKS,
+            PICTURE,
+            foretelling.FILE,
+            lineage.CONTROLLER,
+            lineage.REFERENCE,
+            lineage.PROOF,
+        )
         if (folder / name).exists()
     }
     files[lineage.LINEAGE] = lineage.write(
@@ -269,6 +277,7 @@ def register(
         verdict,
         window_id=window_id,
         files=files,
+        metrics=foretelling.metrics(files[foretelling.FILE]) if foretelling.FILE in files else {},
         now=now,
     )
     if not verdict.passed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Tuned:
     wall_seconds: float = 0.0  # of the whole search
     chosen: str = ""  # why these parameters and no others
     early: int = 0  # trials that were stopped before their whole budget
+    screened: int = 0  # proposals that could not have kept a limit, passed over before a trial
+    front: tuple[dict[str, Any], ...] = ()  # of several metrics: number, params, metrics of each
 
 
 @dataclass(frozen=True, slots=True)

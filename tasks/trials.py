@@ -12,6 +12,7 @@ place until it ends. A trial that waits for a node to run on is not timed until 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +28,9 @@ from models.search.reward import loss_of
 from tasks.journal import Journal
 
 if TYPE_CHECKING:
+    from models.performance.screen import Screen
     from models.search import Searcher
+    from models.search.frontier import Frontier
     from models.search.objectives import Objective
     from models.space import Space
 
@@ -48,7 +51,10 @@ class Care(Protocol):
         """Called several times a second. Raises what ends the search."""
 
 
-_PROPOSALS = 4  # asked for one that fits into the time left
+log = logging.getLogger(__name__)
+
+_PROPOSALS = 4  # asked for one that fits into the time left and can keep the limits
+_TRIED = "every configuration of the space runs or has been tried"
 _QUANTILE = 0.9  # of a family's seconds: what its next trial is predicted to take
 _FEW = 5  # trials of a family that tell what its parameters cost
 _FAR = 3.0  # times the longest of them, above which no prediction is believed
@@ -94,6 +100,10 @@ class Search:
     seed: int  # trial `number` is fitted with seed + number
     known: Sequence[dict[str, Scalar]] = ()  # tried before the searcher is asked
     care: Care | None = None
+    screen: Screen | None = None  # of what cannot keep the goal's limits
+    frontier: Frontier | None = None  # asked for every second trial, where a front is wanted
+    expect: Callable[[Params], float | None] = lambda _: None  # seconds, by earlier searches
+    screened: int = 0  # proposals that were passed over since they could not keep a limit
     recovered: Sequence[Trial] = ()  # had ended in a search that was killed before it heard of it
     clock: Callable[[], float] = time.monotonic
     tick: float = 0.5  # seconds between two looks at what runs
@@ -148,7 +158,7 @@ class Search:
             if stopped:
                 return stopped
             left = self._left()
-            params, passed_over, late = self._propose(left)
+            params, passed_over, late, widens = self._propose(left)
             if params is None:
                 return late
             number = len(self.trials) + len(self.running)
@@ -161,6 +171,7 @@ class Search:
                 passed_over=passed_over,
                 at=self.seconds,
                 left=left,
+                frontier=widens,
             )
             self.running[number] = (params, self.clock(), limit)
             self.start(params, number, limit, finished)
@@ -183,37 +194,58 @@ class Search:
         trials = self.allowed - len(self.trials) - len(self.running)
         return Left(round(seconds, 3), trials, round(seconds / self.limits.seconds, 6))
 
-    def _propose(self, left: Left | None) -> tuple[Params | None, list[Params], str]:
-        """The next configuration, what was passed over for it, and why there is none.
+    def _propose(self, left: Left | None) -> tuple[Params | None, list[Params], str, bool]:
+        """The next configuration, what was passed over for it, why there is none, and whether it is
+        meant to widen the front.
 
-        A proposal that takes too long for what is left is passed over, and the searcher asked as
-        if it were under way. One that runs already means that nothing new is left until it ends.
+        A proposal that takes too long for what is left, or cannot keep the goal's limits, is passed
+        over, and the searcher asked as if it were under way. One that runs already means that
+        nothing new is left until it ends.
         """
         number = len(self.trials) + len(self.running)
         if number < len(self.known):
-            return self.known[number], [], ""
+            return self.known[number], [], "", False
         pending = [params for params, _, _ in self.running.values()]
         passed_over: list[Params] = []
         tried = {key(trial.params) for trial in self.trials}
         late = ""
-        for _ in range(_PROPOSALS):
-            ask: Callable[..., Params] = self.searcher.ask
-            weighed = () if left is None else (left,)
-            params = ask([*pending, *passed_over], *weighed)
+        for attempt in range(_PROPOSALS):
+            params, widens = self._ask(number, [*pending, *passed_over], left)
             if key(params) in {key(other) for other in (*pending, *passed_over)}:
                 break
             if self.running and key(params) in tried:
                 break
             seconds = predicted(params, self.trials, self.searcher.space)
+            seconds = self.expect(params) if seconds is None else seconds
             over = self.limits.seconds - self.seconds
             if seconds is None or seconds <= over or not any(map(_complete, self.trials)):
-                return params, passed_over, ""
-            late = (
-                f"no time for another trial: {max(over, 0):.1f} of {self.limits.seconds:g} s are "
-                f"left, and the next is predicted to take {seconds:.1f} s"
-            )
+                if attempt == _PROPOSALS - 1 or not self._hopeless(params):
+                    return params, passed_over, "", widens
+                self.screened += 1
+            else:
+                late = (
+                    f"no time for another trial: {max(over, 0):.1f} of {self.limits.seconds:g} s "
+                    f"are left, and the next is predicted to take {seconds:.1f} s"
+                )
             passed_over.append(params)
-        return None, passed_over, late or "every configuration of the space runs or has been tried"
+        return None, passed_over, late or _TRIED, False
+
+    def _ask(
+        self, number: int, pending: Sequence[Params], left: Left | None
+    ) -> tuple[Params, bool]:
+        """What the frontier or the searcher proposes, and whether it was the frontier."""
+        if self.frontier is not None and number % 2:
+            found = self.frontier.propose(self.trials, pending)
+            if found is not None:
+                return found, True
+        ask: Callable[..., Params] = self.searcher.ask
+        return ask(pending, *(() if left is None else (left,))), False
+
+    def _hopeless(self, params: Params) -> bool:
+        why = None if self.screen is None else self.screen(params, self.trials)
+        if why is not None:
+            log.info("passed over %s: %s", dict(params), why)
+        return why is not None
 
     def _patience(self) -> float:
         now = self.clock()

@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from models.records import Trial
 from models.search import Searcher, best
-from tasks import artifacts, runners, searchers
+from models.search.objectives import value_of
+from tasks import artifacts, foretelling, runners, searchers
 from tasks.journal import ASKS, TRIALS, Journal
 from tasks.lineage import CONTROLLER
 from tasks.live import Live
@@ -22,6 +23,8 @@ from tasks.trials import Limits, Search
 from tasks.tuning_pictures import PICTURE, Shown, drawn
 
 if TYPE_CHECKING:
+    from models.performance.screen import Screen
+    from models.search.frontier import Frontier
     from models.search.objectives import Objective
     from tasks.config import Config
 
@@ -43,6 +46,8 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     journal.replay(searcher, {trial.number for trial in recovered})
     train = config.train
     curves = searchers.curves(memory) if warm else []
+    before_it = foretelling.Before.of(config, snapshot.folder.name)
+    screen, frontier = _helped(config, searcher, before_it)
     with runners.runner(config, snapshot, journal, curves) as (start, care):
         search = Search(
             searcher,
@@ -58,6 +63,9 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
             seed=train.seed,
             known=known,
             care=care,
+            screen=screen,
+            frontier=frontier,
+            expect=before_it.seconds,
             recovered=recovered,
         )
         heading = (
@@ -71,6 +79,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
     chosen, why = choose(config, searcher, journal.trials)
     assert chosen.loss is not None
+    foretelling.write(config, snapshot.folder, before_it, journal.trials)
     show(config, snapshot, journal, searcher, chosen, stopped, before)
     return Tuned(
         params=dict(chosen.params),
@@ -84,6 +93,45 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         tuner=searcher.kind,
         wall_seconds=spent,
         chosen=why,
+        screened=search.screened,
+        front=front_of(config, journal.trials),
+    )
+
+
+def _helped(
+    config: Config, searcher: Searcher, before: foretelling.Before
+) -> tuple[Screen | None, Frontier | None]:
+    """What passes proposals over that cannot keep a limit, and what widens the front; where the
+    config asks for them."""
+    from models.performance.screen import Screen
+    from models.search.frontier import Frontier
+
+    train, goal = config.train, config.train.goal
+    screen = frontier = None
+    if train.screen and goal.limits:
+        screen = Screen(goal, before.past, search=before.search)
+    if train.pareto is not None and len(goal.named) > 1:
+        frontier = Frontier(
+            searcher.space, goal, seed=train.seed, past=before.past, search=before.search
+        )
+    return screen, frontier
+
+
+def front_of(config: Config, trials: Sequence[Trial]) -> tuple[dict[str, Any], ...]:
+    """The trials that no other beats in every metric of the goal, best first in the first; none for
+    a goal of one metric."""
+    from models.search.pareto import front
+
+    names = config.train.goal.named
+    if len(names) < 2:
+        return ()
+    return tuple(
+        {
+            "number": trial.number,
+            "params": dict(trial.params),
+            "metrics": {name: value_of(name, trial.metrics) for name in names},
+        }
+        for trial in front(trials, names)
     )
 
 
@@ -141,6 +189,8 @@ def show(
 ) -> None:
     """The trials as a table, and the picture of the search, on Prefect's page."""
     goal = config.train.goal
+    if (told := snapshot.folder / foretelling.FILE).exists():
+        artifacts.predictor_table(config.name, foretelling.rows(told))
     artifacts.trials_table(config.name, journal.trials, stopped, () if goal.plain else goal.named)
     shown = Shown(
         space=searcher.space,

@@ -44,8 +44,9 @@ class Foretold:
 class Performance:
     """Learns from trials of any searches, in order, and foretells each of `targets`.
 
-    served: whether what answering takes is asked for in the form that bundles serve. kinds: the
-    shapes that a figure may have. Too few trials of a family are no error: it is not foretold.
+    What answering takes is learnt, for each family, from trials that were measured in the form of
+    its latest. kinds: the shapes that a figure may have. Too few trials of a family are no error:
+    it is not foretold.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class Performance:
         trials: Sequence[Seen],
         targets: Sequence[str],
         *,
-        served: bool = True,
         kinds: Sequence[str] = (RIDGE, PROCESS),
         most: int = MOST,
     ) -> None:
-        self.targets, self.served = tuple(targets), served
-        self.trials = len(trials)
+        self.targets, self.trials = tuple(targets), len(trials)
+        self.searches = len({one.search for one in trials})
         self._learnt: dict[tuple[str, str], _Learnt] = {}
         families = dict.fromkeys(one.family for one in trials)
+        self._served = {one.family: one.served for one in trials}
         for target in self.targets:
             usable = [one for one in trials if self._usable(one, target)]
             for family in families:
@@ -71,7 +72,7 @@ class Performance:
     def _usable(self, one: Seen, target: str) -> bool:
         if target not in one.figures or (is_ratio(target) and one.figures[target] <= 0):
             return False
-        return target not in ANSWERING or one.served is self.served
+        return target not in ANSWERING or one.served is self._served.get(one.family)
 
     def knows(self, target: str, family: str) -> bool:
         return (target, family) in self._learnt
