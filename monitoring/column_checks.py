@@ -69,17 +69,22 @@ class Sides(NamedTuple):
 
 
 def checks(sides: Sides, name: str, kind: str, widen: float) -> Iterator[Check]:
-    """Every test of one column. A test that cannot speak is not one, and costs no correction."""
+    """Every test of one column. A test that cannot speak is not one, and costs no correction.
+
+    Of a text it is asked whether it is there: a blank one is missing, and words are watched apart.
+    """
     n1, n2 = sides.rows
     old = sides.reference[name]
     if name not in sides.current:
-        gaps = int(old.isna().sum())
+        gaps = int(_gone(old, kind).sum())
         p_value = float(more(gaps, n1, n2, n2))
         yield Check(_ABSENT, name, gaps, n1, n2, n2, p_value, "is not in the rows; missing")
         return
     new = sides.current[name]
-    gone = old.isna().to_numpy(), new.isna().to_numpy()
+    gone = _gone(old, kind), _gone(new, kind)
     yield _share(_MISSING, name, *gone, "missing", sides)
+    if kind == "text":
+        return
     spans = sides.spans
     if kind == "category":
         known = None if spans is None else spans[~gone[1]]
@@ -95,6 +100,13 @@ def checks(sides: Sides, name: str, kind: str, widen: float) -> Iterator[Check]:
     finite = np.isfinite(now)
     known = None if spans is None else spans[finite]
     yield from _outside(name, before[np.isfinite(before)], now[finite], widen, known)
+
+
+def _gone(column: pd.Series, kind: str) -> NDArray[np.bool_]:
+    gaps = column.isna().to_numpy(dtype=bool, copy=True)
+    if kind == "text":
+        gaps[~gaps] = column[~gaps].astype(str).str.strip().eq("").to_numpy(dtype=bool)
+    return gaps
 
 
 def _share(

@@ -34,6 +34,8 @@ __all__ = ["NAMES", "schema_signals"]
 if TYPE_CHECKING:
     import pandas as pd
 
+_KINDS = ("number", "category", "text")
+
 
 def schema_signals(
     reference: pd.DataFrame,
@@ -45,7 +47,7 @@ def schema_signals(
     floor: float = 0.005,
     widen: float = 0.1,
 ) -> tuple[Signal, ...]:
-    """One signal per name in `NAMES` over `columns` (name -> 'number' or 'category').
+    """One signal per name in `NAMES` over `columns` (name -> 'number', 'category' or 'text').
 
     `level` bounds the chance that any of the signals is breached where nothing changed, for any
     number of rows. A column `time` of the window, or of both, says which rows came together. A
@@ -58,11 +60,11 @@ def schema_signals(
     `p_value` the smallest one, corrected; `reason` names the columns, before -> now, when breached,
     `detail["columns"]` the figures. A column counts as absent when the window does not have it at
     all and the reference's own gaps do not explain that. Too few rows give signals that say so.
-    Raises WindowFault when a column is neither number nor category.
+    Raises WindowFault when a column is of another kind.
     """
-    wrong = {name: kind for name, kind in columns.items() if kind not in ("number", "category")}
+    wrong = {name: kind for name, kind in columns.items() if kind not in _KINDS}
     if wrong:
-        raise WindowFault(f"a column is a 'number' or a 'category', got {wrong}: correct it")
+        raise WindowFault(f"a column is a 'number', a 'category' or a 'text', got {wrong}: correct")
     threshold = f"p <= {level:.3g}"
     counted = {name: int((reference.columns == name).sum()) for name in columns}
     doubled = {name for name in columns if (current.columns == name).sum() > 1}

@@ -374,8 +374,8 @@ def test_columns_that_cannot_be_compared_are_named():
     assert found["missing_values"].detail["unknown"] == ["gate"]
     found = signals(rows(100), rows(100, seed=1), {"gate": "category"})
     assert found["missing_values"].breached is None
-    with pytest.raises(WindowFault, match="'number' or a 'category'"):
-        schema_signals(rows(100), rows(100), {"temp": "text"})
+    with pytest.raises(WindowFault, match="a 'number', a 'category' or a 'text'"):
+        schema_signals(rows(100), rows(100), {"temp": "date"})
 
 
 def test_the_order_of_rows_and_columns_changes_nothing():
@@ -400,3 +400,25 @@ def test_a_wide_frame_is_read_in_time():
     found = signals(reference, current, columns)
     assert found["missing_values"].detail["moved"] == ["x7"]
     assert math.isclose(found["missing_values"].value, 1.0)
+
+
+# -- texts --------------------------------------------------------------------------------------
+
+
+def test_a_text_is_asked_whether_it_is_there_and_never_shown():
+    mail = {"body": "text", "wind": "number"}
+
+    def mails(n: int, gap: object, every: int, seed: int) -> pd.DataFrame:
+        texts = [f"secret words {i}" if i % every else gap for i in range(n)]
+        return rows(n, seed, body=texts)
+
+    reference = mails(1_000, None, 100, 1)
+    for gap in (None, "", " \n", math.nan):  # a blank text says as little as none
+        found = signals(reference, mails(400, gap, 4, 2), mail)
+        assert breached(found) == {"missing_values"}
+        assert found["missing_values"].reason.startswith("body: missing 1 % -> 25 %")
+        quiet = signals(reference, mails(400, gap, 100, 2), mail)
+        assert breached(quiet) == set()
+    gone = signals(reference, rows(400, 2), mail)
+    assert breached(gone) == {"absent_columns"}
+    assert "secret" not in str([gone, found])
