@@ -244,7 +244,7 @@ def _fit(
             f"{' and '.join(sorted(kinds))} alone: choose a family that reads them"
         )
     chosen = {**(family.default or {}), **own}
-    return family.fit(data, chosen, seed=seed, seconds=seconds, watch=watch)
+    return adapt.fit(family, data, chosen, seed=seed, seconds=seconds, watch=watch)
 
 
 def _form(fitted: Fitted, params: Params, data: TrainingData) -> Form | None:

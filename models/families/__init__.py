@@ -18,7 +18,7 @@ from models.families.mlp import MLP
 from models.families.tfidf import Tfidf
 from models.records import Params, Scalar
 from models.space import Space, join
-from models.transfer.adapt import CHOICE, NONE, STRENGTH, offered, widened
+from models.transfer.adapt import CHOICE, NONE, STRENGTH, USUAL, offered, widened
 
 __all__ = [
     "NAMES",
@@ -97,7 +97,7 @@ def defaults(
         for f in known
     ]
     return plain + [
-        joined(f.name, {**(f.default or {}), CHOICE: way, STRENGTH: 0.5})
+        joined(f.name, {**(f.default or {}), CHOICE: way, STRENGTH: USUAL[way]})
         for f in known
         for way in ways[f.name]
     ]

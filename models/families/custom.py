@@ -80,7 +80,7 @@ class Custom:
 
     name = "custom"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
-    adapts: ClassVar[frozenset[str]] = frozenset()
+    adapts: ClassVar[frozenset[str]] = frozenset({"self"})
 
     def __init__(self, trainer: str | None) -> None:
         self._trainer = None if trainer is None else resolve(trainer)

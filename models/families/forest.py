@@ -37,7 +37,7 @@ class Forest:
 
     name = "forest"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "self"})
     space = Space(
         (
             Int("n_estimators", 20, 200, log=True),

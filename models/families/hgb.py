@@ -62,7 +62,7 @@ class HGB:
 
     name = "hgb"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "self"})
     space = Space(
         (
             Float("learning_rate", 0.01, 0.5, log=True),

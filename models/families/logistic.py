@@ -24,7 +24,7 @@ class Logistic:
 
     name = "logistic"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "self"})
     space = Space(
         (
             Float("C", 1e-4, 1e2, log=True),

@@ -22,7 +22,7 @@ class MLP:
 
     name = "mlp"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category"})
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "mmd"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "mmd", "self"})
     space = Space(
         (
             Ordinal("width", (16, 32, 64, 128, 256)),

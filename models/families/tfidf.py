@@ -35,8 +35,7 @@ class Tfidf:
 
     name = "tfidf"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category", "text"})
-    adapts: ClassVar[frozenset[str]] = frozenset()
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "self"})
     space = Space(
         (
             Categorical("cut", CUTS),
@@ -91,7 +90,8 @@ class Tfidf:
         X, beside = weighting.rows(counts), design.sparse(data.encoded)
 
         def fitted(part: Any) -> FittedTfidf:
-            found = _maximum(X[part], beside[part], data.y[part], params)
+            weights = None if data.weights is None else data.weights[part]
+            found = _maximum(X[part], beside[part], data.y[part], params, weights)
             return FittedTfidf(vocabulary, weighting, design, **found, k=data.k)
 
         with one_thread():
@@ -106,7 +106,13 @@ class Tfidf:
         return FittedTfidf.load(folder)
 
 
-def _maximum(X: Any, beside: Any, y: NDArray[np.int64], params: Params) -> dict[str, Any]:
+def _maximum(
+    X: Any,
+    beside: Any,
+    y: NDArray[np.int64],
+    params: Params,
+    weights: NDArray[np.float64] | None,
+) -> dict[str, Any]:
     """What FittedTfidf answers with. The ratio needs two sides: of more than two classes each is
     then fitted against the rest."""
     present = tuple(int(label) for label in np.unique(y))
@@ -118,7 +124,7 @@ def _maximum(X: Any, beside: Any, y: NDArray[np.int64], params: Params) -> dict[
         sides, ratios = [y], [np.ones(X.shape[1])]
     terms, coefs, intercepts = [], [], []
     for side, ratio in zip(sides, ratios, strict=True):
-        coef, intercept = _coefficients(X, beside, side.astype(np.int64), ratio, params)
+        coef, intercept = _coefficients(X, beside, side.astype(np.int64), ratio, params, weights)
         terms.append(coef[:, : X.shape[1]] * ratio)
         coefs.append(coef[:, X.shape[1] :])
         intercepts.append(intercept)
@@ -132,7 +138,12 @@ def _maximum(X: Any, beside: Any, y: NDArray[np.int64], params: Params) -> dict[
 
 
 def _coefficients(
-    X: Any, beside: Any, y: NDArray[np.int64], ratio: NDArray[np.float64], params: Params
+    X: Any,
+    beside: Any,
+    y: NDArray[np.int64],
+    ratio: NDArray[np.float64],
+    params: Params,
+    weights: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(coefficients (r, terms + D) of X times the ratio and of the other columns, r intercepts)."""
     from scipy.sparse import csr_array, hstack
@@ -143,7 +154,8 @@ def _coefficients(
     model = LogisticRegression(
         C=float(params["C"]), class_weight=None if weight == "none" else weight, max_iter=2_000
     )
-    model.fit(csr_array(hstack([scaled, beside], format="csr")) if beside.shape[1] else scaled, y)
+    whole = csr_array(hstack([scaled, beside], format="csr")) if beside.shape[1] else scaled
+    model.fit(whole, y, weights)
     return model.coef_, model.intercept_
 
 

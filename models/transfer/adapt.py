@@ -1,12 +1,14 @@
 """The ways to adapt as parameters of a search: `adapt`, and how much of it, `adapt_strength`.
 
 A family says in `adapts` which it can be given: 'weights' (every family that weighs rows), 'coral'
-(the source's numbers are moved; of networks, the hidden layer is regularised), 'mmd' (of networks).
-The rows to adapt to are `TrainingData.target`; they have no labels.
+(the source's numbers are moved; of networks, the hidden layer is regularised), 'mmd' (of networks),
+'self' (the model's surest answers on the target's rows teach it further). The rows to adapt to are
+`TrainingData.target`; they have no labels.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -20,15 +22,17 @@ from models.records import Params, Scalar
 from models.space import Categorical, Float, Space
 from models.transfer.align import aligned
 from models.transfer.features import points
+from models.transfer.teach import self_trained
 from models.transfer.weights import importance
 
 if TYPE_CHECKING:
-    from models.families.base import Family, TrainingData
+    from models.families.base import Family, Fitted, TrainingData, Watch
 
-Method = Literal["weights", "coral", "mmd"]
+Method = Literal["weights", "coral", "mmd", "self"]
 METHODS: tuple[str, ...] = get_args(Method)
 NONE = "none"
 CHOICE, STRENGTH = "adapt", "adapt_strength"
+USUAL = {"weights": 0.5, "coral": 0.5, "mmd": 0.5, "self": 0.9}  # strengths to begin with
 _ROWS = 5_000  # of the target, at most, that weights are learnt from
 
 
@@ -65,14 +69,14 @@ def wanted(params: Params) -> bool:
 def prepared(
     family: Family, data: TrainingData, params: Params, *, seed: int
 ) -> tuple[TrainingData, dict[str, Scalar]]:
-    """The data as the family is to learn it, and the parameters that are left for it.
+    """The data as the family is to learn it, and the parameters that are left for `fit`.
 
     Networks (families that take 'mmd') are given 'coral' and 'mmd' as parameters, and the target
     rows. Raises SpaceFault for a method that the family cannot be given, or without target rows.
     """
     own = dict(params)
     method = str(own.pop(CHOICE, NONE))
-    strength = float(own.pop(STRENGTH, 0.5))
+    strength = float(own.pop(STRENGTH, USUAL.get(method, 0.5)))
     if method == NONE:
         return (data if data.target is None else replace(data, target=None)), own
     if method not in offered(family, METHODS):
@@ -86,11 +90,35 @@ def prepared(
     if method == "weights":
         weights = _weights(data, strength, seed)
         return replace(data, weights=weights, target=None), own
-    if "mmd" in family.adapts:
+    if method == "self" or "mmd" in family.adapts:
         return data, {**own, CHOICE: method, STRENGTH: strength}
     numbers = aligned(data.encoded.numbers, data.target.numbers, strength=strength)
     encoded = Encoded(numbers, data.encoded.codes, data.encoded.texts)
     return replace(data, encoded=encoded, target=None), own
+
+
+def fit(
+    family: Family,
+    data: TrainingData,
+    params: Params,
+    *,
+    seed: int,
+    seconds: float | None = None,
+    watch: Watch | None = None,
+) -> Fitted:
+    """The family's fit of what `prepared` gave; with 'self', four of them, of which the last one is
+    watched."""
+    own = dict(params)
+    if own.get(CHOICE) != "self":
+        return family.fit(data, own, seed=seed, seconds=seconds, watch=watch)
+    del own[CHOICE]
+    share, began = float(own.pop(STRENGTH)), time.monotonic()
+
+    def once(rows: TrainingData, last: bool) -> Fitted:
+        left = None if seconds is None else max(seconds - (time.monotonic() - began), 1e-3)
+        return family.fit(rows, own, seed=seed, seconds=left, watch=watch if last else None)
+
+    return self_trained(once, data, share)
 
 
 def _weights(data: TrainingData, strength: float, seed: int) -> NDArray[np.float64]:

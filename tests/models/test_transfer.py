@@ -16,9 +16,8 @@ from models.schema import Column, Schema
 from models.transfer import adapt
 from models.transfer.align import aligned
 from models.transfer.features import embedded, points, telling
+from models.transfer.teach import levelled, surest
 from models.transfer.weights import importance
-
-NOTHING = np.empty((0, 0), dtype=np.int64)
 
 
 def encoded(numbers: np.ndarray, texts: list[str] | None = None) -> Encoded:
@@ -159,6 +158,31 @@ def test_a_network_s_penalty_brings_the_hidden_layers_together(way: str) -> None
     assert gap(adapt=way, adapt_strength=1.0) < 0.5 * gap()
 
 
+def test_a_model_teaches_itself_at_the_source_s_shares_of_the_classes() -> None:
+    leaning = np.array([[0.4, 0.6], [0.3, 0.7], [0.2, 0.8], [0.1, 0.9]])  # all to one side
+    shares = np.array([0.5, 0.5])
+    found = levelled(leaning, shares)
+    assert found.mean(axis=0) == pytest.approx(shares, abs=1e-5)
+    rows, labels = surest(found, shares, 0.5)
+    assert rows.tolist() == [0, 3]
+    assert labels.tolist() == [0, 1]
+
+    rng = np.random.default_rng(0)
+    y = np.arange(800) % 2
+    x = rng.normal(size=(800, 1)) + 2 * y[:, None]
+    late = rng.normal(size=(800, 1)) * 0.7 + 2 * y[:, None] + 1.5  # the same, further along
+    data = TrainingData(encoded(x), y.astype(np.int64), 2, (), target=encoded(late))
+    family = families.get("logistic")
+
+    def right(way: str) -> float:
+        asked = {**family.default, "adapt": way, "adapt_strength": 0.9}
+        made, left = adapt.prepared(family, data, asked, seed=0)
+        proba = adapt.fit(family, made, left, seed=0).predict_proba(encoded(late))
+        return float((proba.argmax(axis=1) == y).mean())
+
+    assert right("self") > right("none") + 0.1
+
+
 def test_ways_to_adapt_are_parameters_of_the_families_that_can_be_given_them() -> None:
     plain = families.space(["logistic", "mlp", "hgb"])
     space = families.space(["logistic", "mlp", "hgb"], adapt=["mmd", "weights"])
@@ -185,7 +209,7 @@ def test_adapting_needs_target_rows_and_a_way_that_the_family_has() -> None:
     with pytest.raises(SpaceFault, match="needs rows of the domain that is served, got none"):
         adapt.prepared(logistic, data, {"adapt": "weights"}, seed=0)
     both = replace(data, target=rows)
-    with pytest.raises(SpaceFault, match="logistic can adapt by coral, weights, got 'mmd'"):
+    with pytest.raises(SpaceFault, match="logistic can adapt by coral, self, weights, got 'mmd'"):
         adapt.prepared(logistic, both, {"adapt": "mmd"}, seed=0)
     same, params = adapt.prepared(logistic, both, {"C": 1.0}, seed=0)
     assert same.weights is None
