@@ -416,7 +416,7 @@ def test_a_text_is_asked_whether_it_is_there_and_never_shown():
     for gap in (None, "", " \n", math.nan):  # a blank text says as little as none
         found = signals(reference, mails(400, gap, 4, 2), mail)
         assert breached(found) == {"missing_values"}
-        assert found["missing_values"].reason.startswith("body: missing 1 % -> 25 %")
+        assert found["missing_values"].reason.startswith("body: missing 1.0 % -> 25.0 %")
         quiet = signals(reference, mails(400, gap, 100, 2), mail)
         assert breached(quiet) == set()
     gone = signals(reference, rows(400, 2), mail)
