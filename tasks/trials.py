@@ -103,7 +103,7 @@ class Search:
     screen: Screen | None = None  # of what cannot keep the goal's limits
     frontier: Frontier | None = None  # asked for every second trial, where a front is wanted
     expect: Callable[[Params], float | None] = lambda _: None  # seconds, by earlier searches
-    screened: int = 0  # proposals that were passed over since they could not keep a limit
+    screened: list[Params] = field(default_factory=list)  # passed over: they can't keep a limit
     recovered: Sequence[Trial] = ()  # had ended in a search that was killed before it heard of it
     clock: Callable[[], float] = time.monotonic
     tick: float = 0.5  # seconds between two looks at what runs
@@ -206,7 +206,7 @@ class Search:
         if number < len(self.known):
             return self.known[number], [], "", False
         pending = [params for params, _, _ in self.running.values()]
-        passed_over: list[Params] = []
+        passed_over = list(self.screened)  # or a searcher that draws would draw them again
         tried = {key(trial.params) for trial in self.trials}
         late = ""
         for attempt in range(_PROPOSALS):
@@ -221,7 +221,7 @@ class Search:
             if seconds is None or seconds <= over or not any(map(_complete, self.trials)):
                 if attempt == _PROPOSALS - 1 or not self._hopeless(params):
                     return params, passed_over, "", widens
-                self.screened += 1
+                self.screened.append(params)
             else:
                 late = (
                     f"no time for another trial: {max(over, 0):.1f} of {self.limits.seconds:g} s "

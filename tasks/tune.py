@@ -93,7 +93,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         tuner=searcher.kind,
         wall_seconds=spent,
         chosen=why,
-        screened=search.screened,
+        screened=len(search.screened),
         front=front_of(config, journal.trials),
     )
 

@@ -7,13 +7,18 @@ import itertools
 import json
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
+from models.performance import seen
+from models.performance.screen import Screen
 from models.records import Trial
 from models.search import RandomSearch
 from models.search.controller import Controller
 from models.search.cost import Left
+from models.search.frontier import Frontier
 from models.search.objectives import Limit, Objective
+from models.search.pareto import front
 from models.space import Categorical, Float, Space
 from tasks.journal import ASKS, KILLED, TRIALS, Journal, ends, recorded
 from tasks.trials import Limits, Search, predicted
@@ -64,7 +69,7 @@ class World:
         return began + spent, spent, self.take[params["family"]] <= seconds
 
 
-def search(folder, world, *, searcher=None, goal=LOSS, **limits):
+def search(folder, world, *, searcher=None, goal=LOSS, more=None, **limits):
     searcher = searcher or Controller(SPACE, seed=3)
     journal = Journal(folder)
     journal.replay(searcher)
@@ -77,6 +82,7 @@ def search(folder, world, *, searcher=None, goal=LOSS, **limits):
         seed=5,
         clock=lambda: world.now,
         tick=0.001,
+        **(more or {}),
     )
     return made, asyncio.run(made.run(world.show))
 
@@ -200,6 +206,57 @@ def test_trials_beyond_a_limit_are_told_behind_the_others(tmp_path):
     assert beyond
     assert max(within) < min(beyond)
     assert made.searcher.history[0].loss == next(t.loss for t in made.trials if t.number == 0)
+
+
+def past(count: int) -> list:
+    """What earlier searches have measured in this world."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        params = SPACE.decode(rng.random(2))
+        metrics = {"log_loss": (params["x"] - 0.3) ** 2 + 0.1, "latency_ms": 100 * params["x"] + 1}
+        found.append(Trial(number, params, "complete", 0.1, 1.0, 0, metrics))
+    return seen(found, "earlier")
+
+
+def test_what_past_trials_say_cannot_keep_a_limit_is_passed_over_untried(tmp_path):
+    goal = Objective("log_loss", limits=(Limit("latency_ms", 15.0),))
+    found = {}
+    for name, known in (("alone", None), ("screened", Screen(goal, past(60)))):
+        folder = tmp_path / name
+        folder.mkdir()
+        random = RandomSearch(SPACE, seed=1)
+        more = {"screen": known}
+        made, _ = search(folder, World(), searcher=random, goal=goal, more=more, trials=14)
+        found[name] = [t.metrics["latency_ms"] for t in made.trials]
+        assert bool(made.screened) is (known is not None)
+    kept = {name: sum(ms <= 15.0 for ms in values) for name, values in found.items()}
+    assert kept["screened"] > 2 * kept["alone"]
+    assert len(found["screened"]) == 14  # a search goes on even where all is hopeless
+
+
+def test_every_second_trial_widens_the_front_and_the_journal_tells_which(tmp_path):
+    goal = Objective("log_loss", limits=(Limit("latency_ms", 90.0),))
+    frontier = Frontier(SPACE, goal, seed=2, past=past(30))
+    made, _ = search(tmp_path, World(), goal=goal, more={"frontier": frontier}, trials=14)
+    trials = {t.number: t for t in made.trials}
+    asks = [json.loads(line) for line in (tmp_path / ASKS).read_text().splitlines()]
+    widening = [row for row in asks if row.get("frontier")]
+    assert {row["number"] % 2 for row in widening} == {1}
+    assert len(widening) >= 5
+    for row in widening:
+        ended = [trials[number] for number in row["ended"]]
+        pending = [trials[n].params for n in row["pending"]] + row["passed_over"]
+        assert frontier.propose(ended, pending) == row["params"]
+    ahead = {t.number for t in front(made.trials, goal.named)}
+    assert len(ahead & {row["number"] for row in widening}) >= 2
+
+
+def test_the_seconds_of_earlier_searches_keep_a_trial_from_starting_too_late(tmp_path):
+    goal_seconds = {"quick": 1.0, "slow": 10.0}
+    more = {"expect": lambda params: goal_seconds[params["family"]]}
+    made, _ = search(tmp_path, World(), trials=400, seconds=12.0, parallel=1, more=more)
+    assert not [t for t in made.trials if t.status == "failed" and t.number > 1]
 
 
 def test_a_trial_without_the_goals_metric_failed(tmp_path):
