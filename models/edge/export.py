@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from models import bundle_files as files
 from models.bundle import Predictor
+from models.edge.portable import Portable, portable
 from models.edge.proof import EdgeFault, Proof, Row, ask, prove
 from models.encoding import Encoded
 from models.onnx import int8, parity
-from models.onnx.export import Form, NoForm, drawn
+from models.onnx.export import NoForm
 
 To = Literal["onnx", "int8"]
 KINDS: tuple[To, ...] = ("onnx", "int8")
@@ -68,13 +69,16 @@ def export(
     columns = {c.name: [row[c.name] for row in recorded] for c in native.schema.columns}
     allowed = TOLERANCE[to] if tolerance is None else tolerance
     try:
-        model, notes = _model(bundle, native, to, native.encoder.transform(columns), allowed)
+        found = portable(bundle, native)
+        model, notes = _model(found, to, native.encoder.transform(columns), allowed)
     except NoForm as fault:
         raise EdgeFault(f"version {version} of {name} can't be exported as {to}: {fault}") from None
     with files.whole(folder) as home:
         (home / "model.onnx").write_bytes(model)
         shutil.copyfile(_SCRIPTS / "predict_onnx.py", home / _SCRIPT)
-        needs = [f"{package}=={installed(package)}\n" for package in ("numpy", "onnxruntime")]
+        for file, text in found.files.items():
+            (home / file).write_text(text, encoding="utf-8")
+        needs = [f"{package}=={installed(package)}\n" for package in found.packages]
         (home / "requirements.txt").write_text("".join(needs), encoding="utf-8")
         info = {
             "format": VERSION,
@@ -84,6 +88,7 @@ def export(
             "bundle": native.digest,
             "schema": native.schema.to_json(),
             "classes": list(native.classes),
+            "texts": list(native.encoder.texts),
             "numbers": list(native.encoder.numbers),
             "categories": {c: list(v) for c, v in native.encoder.categories.items()},
             "model": "model.onnx",
@@ -117,30 +122,13 @@ def _check(folder: Path) -> None:
 
 
 def _model(
-    bundle: Path, native: Predictor, to: To, recorded: Encoded, tolerance: float
+    found: Portable, to: To, recorded: Encoded, tolerance: float
 ) -> tuple[bytes, dict[str, Any]]:
     """(the model's bytes, what edge.json says of it besides). Raises NoForm."""
-    form = _form(bundle, native)
-    if to == "onnx" or int8.is_packed(form.model):
-        return form.model, {}
-    made = int8.quantised(form, recorded, tolerance)
-    return made.form.model, {"int8": made.figures.note()}
-
-
-def _form(bundle: Path, native: Predictor) -> Form:
-    """The bundle's own ONNX form, or one that is drawn now: it may be slower than the model."""
-    served = Predictor.load(bundle)
-    if served.runtime == "onnx":
-        from models.onnx.session import Session
-
-        rows_at_once = int(served.info["onnx"]["rows_at_once"])
-        model = (bundle / "model.onnx").read_bytes()
-        return Form(model, Session(model, rows_at_once), rows_at_once)
-    from models import families
-
-    fitted = families.get(native.family).load(bundle)
-    encoder, k = native.encoder, len(native.classes)
-    return drawn(fitted, native.family, len(encoder.numbers), encoder.cardinality, k)
+    if to == "onnx" or int8.is_packed(found.model):
+        return found.model, {}
+    made = int8.quantised(found.model, found.opened, recorded, tolerance)
+    return made.model, {"int8": made.figures.note()}
 
 
 def _inputs(model: bytes) -> list[str]:

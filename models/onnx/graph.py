@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    compose,
+    helper,
+    numpy_helper,
+)
 
 from models.encoding import UNKNOWN
 from models.families.base import ABSENT
@@ -138,8 +146,8 @@ class Graph:
         moved = self.node("MatMul", proba, self.constant(places))
         return self.node("Add", moved, self.constant(absent))
 
-    def model(self, output: str) -> ModelProto:
-        """The whole, with `output` as its answer."""
+    def model(self, output: str, more: Sequence[ValueInfoProto] = ()) -> ModelProto:
+        """The whole, with `output` as its answer, and `more` inputs beside numbers and codes."""
         self._nodes.append(helper.make_node("Identity", [output], [PROBABILITIES]))
         inputs = []
         for name, kind, width in (
@@ -148,6 +156,7 @@ class Graph:
         ):
             if width:
                 inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
+        inputs += more
         answer = helper.make_tensor_value_info(PROBABILITIES, TensorProto.DOUBLE, ["rows", self.k])
         graph = helper.make_graph(self._nodes, "everfit", inputs, [answer], self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", OPSET_ML)]

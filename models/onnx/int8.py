@@ -1,9 +1,9 @@
 """A model's ONNX form in int8: a quarter of the bytes, and where it pays, sums of whole numbers.
 
-Weights are symmetric, with one scale for each output of a layer and for each row of a table
-(Krishnamoorthi 2018, per channel). What a row is answered with never depends on its batch:
-activations, where they are whole numbers as well, have a scale for each row, found while answering.
-All of it is standard ONNX, so any runtime reads it.
+Weights are symmetric, with one scale for each output of a layer and for each row of a table, or
+for each column of some rows of a narrow one (Krishnamoorthi 2018, per channel). What a row is
+answered with never depends on its batch: activations, where they are whole numbers as well, have a
+scale for each row, found while answering. All of it is standard ONNX, so any runtime reads it.
 
 An answer in int8 differs from the model's, and by how much is measured on recorded rows, never
 assumed: see `Figures`.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from models.encoding import Encoded
-from models.onnx.export import Form, NoForm
+from models.onnx.export import NoForm
 from models.onnx.parity import Answers
-from models.onnx.session import Session
 
 How = Literal["weights", "sums"]
 
 TOLERANCE = 0.02  # of a probability, of any recorded row
 LEAST = 256  # weights of a layer that is made int8: of a smaller one nothing is gained
 _SUMS = 32  # inputs and outputs of a layer from which sums of whole numbers may pay
-_NARROW = 8  # columns of a table below which its columns have the scales, since rows' cost more
+_NARROW, _BLOCK = 8, 32  # columns of a table below which so many rows share the scales of columns
 _LIMIT = 127  # of weights: -128 is left out, and of activations: a processor without instructions
 # for bytes adds two products in 16 bits, which 2 * 127 * 127 fits and 2 * 255 * 127 does not
 _ROWS = 4_096  # recorded rows that are looked at, at most
@@ -69,32 +68,52 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A form in int8 that answers within the tolerance, and its figures."""
+    """A model in int8 that answers within the tolerance, a session of it, and its figures."""
 
-    form: Form
+    model: bytes
+    session: Answers
     figures: Figures
 
 
 def quantised(
-    form: Form, recorded: Encoded, tolerance: float = TOLERANCE, *, hows: Sequence[How] = ()
+    model: bytes,
+    opened: Callable[[bytes], Answers],
+    recorded: Encoded,
+    tolerance: float = TOLERANCE,
+    *,
+    hows: Sequence[How] = (),
 ) -> Quantised:
-    """The quicker of the int8 forms whose probabilities differ by at most `tolerance` on `recorded`
-    rows from the float form's.
+    """The quicker of the int8 forms of a model whose probabilities differ by at most `tolerance` on
+    `recorded` rows from its own; `opened` gives what answers by a model.
 
     Raises NoForm for a model without layers of weights, or if no form is within the tolerance.
     """
     rows = recorded.take(np.unique(np.linspace(0, len(recorded) - 1, _ROWS).astype(np.int64)))
-    expected = form.session.predict_proba(rows)
+    floats = opened(model)
+    expected = floats.predict_proba(rows)
     made, refused = [], []
     for how in hows or ("weights", "sums"):
-        model = rewritten(form.model, how)
-        if model is None:
+        packed = rewritten(model, how)
+        if packed is None:
             continue
-        session = Session(model, form.rows_at_once)
-        figures = _figures(how, form, model, session, rows, expected)
+        session = opened(packed)
+        got = session.predict_proba(rows)
+        apart = np.abs(got - expected)
+        apart[~np.isfinite(got)] = np.inf
+        figures = Figures(
+            how=how,
+            rows=len(rows),
+            largest=float(apart.max()),
+            mean=float(apart.mean()),
+            changed=float((got.argmax(1) != expected.argmax(1)).mean()),
+            bytes=len(packed),
+            float_bytes=len(model),
+            **_times("", session, rows),
+            **_times("float_", floats, rows),
+        )
         logger.debug("int8 by %s: %s", how, figures)
         if figures.largest <= tolerance:
-            made.append(Quantised(Form(model, session, form.rows_at_once), figures))
+            made.append(Quantised(packed, session, figures))
         else:
             refused.append(figures.largest)
     if made:
@@ -120,31 +139,9 @@ def _cost(each: Quantised, first: Quantised) -> float:
     return float(np.sqrt(one * batch)) / (1.0 if each is first else _WORTH)
 
 
-def _figures(
-    how: How,
-    form: Form,
-    model: bytes,
-    session: Session,
-    rows: Encoded,
-    expected: NDArray[np.float64],
-) -> Figures:
-    got = session.predict_proba(rows)
-    apart = np.abs(got - expected)
-    apart[~np.isfinite(got)] = np.inf
-    one, batch = (rows.take(slice(0, n)) for n in (1, _BATCH))
-    return Figures(
-        how=how,
-        rows=len(rows),
-        largest=float(apart.max()),
-        mean=float(apart.mean()),
-        changed=float((got.argmax(1) != expected.argmax(1)).mean()),
-        bytes=len(model),
-        float_bytes=len(form.model),
-        one_us=_microseconds(session, one),
-        batch_us=_microseconds(session, batch),
-        float_one_us=_microseconds(form.session, one),
-        float_batch_us=_microseconds(form.session, batch),
-    )
+def _times(which: str, session: Answers, rows: Encoded) -> dict[str, float]:
+    one, batch = (_microseconds(session, rows.take(slice(0, n))) for n in (1, _BATCH))
+    return {f"{which}one_us": one, f"{which}batch_us": batch}
 
 
 def _microseconds(session: Answers, rows: Encoded) -> float:
@@ -200,19 +197,24 @@ class _Rewriting:
         graph.initializer.extend(kept)
         return bytes(self._proto.SerializeToString())
 
-    def _weights(self, name: str, axis: int | None) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    def _weights(
+        self, name: str, axis: int, block: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """(int8 weights, scales along `axis` with the other's length 1) of a large enough matrix of
-        floats; None of anything else. Without an axis it is the rows', or a narrow one's columns.
+        floats; None of anything else. With a block they are each column's, of so many rows.
         """
         constant = self._constants.get(name)
         values = None if constant is None else numpy_helper.to_array(constant)
         if values is None or values.dtype.kind != "f" or values.ndim != 2 or values.size < LEAST:
             return None
-        if axis is None:
-            axis = 0 if values.shape[1] >= _NARROW else 1
-        scale = np.abs(values).max(axis=1 - axis, keepdims=True) / _LIMIT
-        scale = np.where(scale > 0, scale, 1.0).astype(values.dtype)
-        return np.rint(values / scale).astype(np.int8), scale
+        largest = np.abs(values)
+        if block > 1:
+            largest = np.maximum.reduceat(largest, np.arange(0, len(values), block))
+        else:
+            largest = largest.max(axis=1 - axis, keepdims=True)
+        scale = np.where(largest > 0, largest / _LIMIT, 1.0).astype(values.dtype)
+        each = np.repeat(scale, block, axis=0)[: len(values)]
+        return np.rint(values / each).astype(np.int8), scale
 
     def _layer(self, node: NodeProto, how: How) -> None:
         """x W + b: a Gemm or MatMul with weights that are known."""
@@ -251,16 +253,19 @@ class _Rewriting:
 
     def _table(self, node: NodeProto) -> None:
         """Rows of a table by their number: the rows and their scales are looked up."""
-        found = self._weights(node.input[0], None)
+        table = self._constants.get(node.input[0])
+        narrow = table is not None and len(table.dims) == 2 and table.dims[1] < _NARROW
+        found = self._weights(node.input[0], 0, _BLOCK if narrow else 1)
         if found is None:
             self._nodes.append(node)
             return
         packed, scale = found
         self.packed += 1
         rows = self._node("Gather", self._constant(packed), node.input[1], axis=0)
-        scales = self._constant(scale)
-        if len(scale) > 1:
-            scales = self._node("Gather", scales, node.input[1], axis=0)
+        places = node.input[1]
+        if narrow:
+            places = self._node("Div", places, self._constant(np.array(_BLOCK, dtype=np.int64)))
+        scales = self._node("Gather", self._constant(scale), places, axis=0)
         kind = helper.np_dtype_to_tensor_dtype(scale.dtype)
         self._node("Mul", self._node("Cast", rows, to=kind), scales, output=node.output[0])
 

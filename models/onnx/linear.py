@@ -15,22 +15,30 @@ from models.onnx.graph import NUMBERS, Graph
 
 def draw(fitted: FittedLogistic, graph: Graph) -> str:
     """Add the model to the graph; gives the name of its probabilities."""
-    model, design = fitted.model, fitted.design
-    scores = graph.constant(np.asarray(model.intercept_, dtype=np.float64))
-    if graph.numbers:
-        weights = np.asarray(model.coef_[:, : design.dense_width].T, dtype=np.float64)
-        dense = graph.node("MatMul", numbers(design, graph), graph.constant(weights))
-        scores = graph.node("Add", dense, scores)
-    if graph.cards:
-        tables = _blocks(model.coef_.T, design)
-        found = graph.lookup(tables)
-        axis = graph.constant(np.array([1], dtype=np.int64))
-        scores = graph.node("Add", graph.node("ReduceSum", found, axis, keepdims=0), scores)
+    model = fitted.model
+    found = scores(model.coef_, model.intercept_, fitted.design, graph)
     if model.coef_.shape[0] == 1:
-        proba = graph.two(graph.node("Sigmoid", scores))
+        proba = graph.two(graph.node("Sigmoid", found))
     else:
-        proba = graph.node("Softmax", scores, axis=1)
+        proba = graph.node("Softmax", found, axis=1)
     return graph.spread(proba, [int(c) for c in model.classes_])
+
+
+def scores(
+    coef: NDArray[np.float64], intercept: NDArray[np.float64], design: Design, graph: Graph
+) -> str:
+    """`Design.scores` of coef (r, D) and intercept (r,): float64 (n, r); the intercept alone, (r,),
+    where the table has neither numbers nor categories."""
+    found = graph.constant(np.asarray(intercept, dtype=np.float64))
+    if graph.numbers:
+        weights = np.asarray(coef[:, : design.dense_width].T, dtype=np.float64)
+        dense = graph.node("MatMul", numbers(design, graph), graph.constant(weights))
+        found = graph.node("Add", dense, found)
+    if graph.cards:
+        looked_up = graph.lookup(_blocks(coef.T, design))
+        axis = graph.constant(np.array([1], dtype=np.int64))
+        found = graph.node("Add", graph.node("ReduceSum", looked_up, axis, keepdims=0), found)
+    return found
 
 
 def numbers(design: Design, graph: Graph) -> str:

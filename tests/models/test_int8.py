@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,6 +37,15 @@ def drawn(family: str, trained: TrainingData, **params: object) -> Form:
     return export.drawn(fitted, family, width, trained.cardinality, trained.k)
 
 
+def packed(
+    form: Form, trained: TrainingData, tolerance: float = int8.TOLERANCE, **more: Any
+) -> int8.Quantised:
+    def opened(model: bytes) -> Session:
+        return Session(model, form.rows_at_once)
+
+    return int8.quantised(form.model, opened, trained.encoded, tolerance, **more)
+
+
 @pytest.fixture(scope="module")
 def wide() -> tuple[Form, TrainingData]:
     trained = table()
@@ -47,32 +57,32 @@ def test_a_network_is_a_quarter_of_the_size_and_answers_nearly_alike(
     how: int8.How, wide: tuple[Form, TrainingData]
 ) -> None:
     form, trained = wide
-    made = int8.quantised(form, trained.encoded, hows=(how,))
-    figures, answers = made.figures, made.form.session.predict_proba(trained.encoded)
+    made = packed(form, trained, hows=(how,))
+    figures, answers = made.figures, made.session.predict_proba(trained.encoded)
     expected = form.session.predict_proba(trained.encoded)
     assert figures.largest == pytest.approx(np.abs(answers - expected).max())
     assert 0 < figures.mean < figures.largest < 0.01
     assert figures.changed <= 0.01
-    assert len(made.form.model) == figures.bytes < 0.3 * figures.float_bytes
+    assert len(made.model) == figures.bytes < 0.3 * figures.float_bytes
     assert (figures.rows, figures.how) == (len(trained), how)
     assert min(figures.one_us, figures.batch_us, figures.float_one_us, figures.float_batch_us) > 0
-    onnx.checker.check_model(onnx.ModelProto.FromString(made.form.model))
-    used = {node.op_type for node in onnx.ModelProto.FromString(made.form.model).graph.node}
+    onnx.checker.check_model(onnx.ModelProto.FromString(made.model))
+    used = {node.op_type for node in onnx.ModelProto.FromString(made.model).graph.node}
     assert ("MatMulInteger" in used) == (how == "sums")
     for n in (1, 2, 33):  # what a row is answered with does not depend on the others
-        part = made.form.session.predict_proba(trained.encoded.take(slice(7, 7 + n)))
+        part = made.session.predict_proba(trained.encoded.take(slice(7, 7 + n)))
         np.testing.assert_allclose(part, answers[7 : 7 + n], atol=1e-6)
 
 
 def test_a_linear_model_keeps_its_small_parts_and_packs_its_long_tables() -> None:
     trained = table(1_500, cards=(400,))
     form = drawn("logistic", trained)
-    made = int8.quantised(form, trained.encoded)
+    made = packed(form, trained)
     assert made.figures.how == "weights"
     assert 0 < made.figures.largest <= int8.TOLERANCE
     kinds = {
         numpy_helper.to_array(constant).dtype
-        for constant in onnx.ModelProto.FromString(made.form.model).graph.initializer
+        for constant in onnx.ModelProto.FromString(made.model).graph.initializer
     }
     assert {np.dtype(np.int8), np.dtype(np.float64)} <= kinds
 
@@ -82,13 +92,13 @@ def test_nothing_is_given_that_differs_by_more_than_is_allowed(
 ) -> None:
     form, trained = wide
     with pytest.raises(NoForm, match=r"differs by .* 1e-05 is allowed"):
-        int8.quantised(form, trained.encoded, 1e-5)
+        packed(form, trained, 1e-5)
 
 
 def test_trees_have_no_layer_to_pack() -> None:
     trained = table(300)
     with pytest.raises(NoForm, match="no layer of 256 or more weights"):
-        int8.quantised(drawn("hgb", trained, max_iter=10), trained.encoded)
+        packed(drawn("hgb", trained, max_iter=10), trained)
 
 
 def test_a_large_weight_far_from_the_rest_only_costs_its_own_output(
@@ -105,8 +115,8 @@ def test_a_large_weight_far_from_the_rest_only_costs_its_own_output(
             weights[5, 5] = 500.0
             constant.CopyFrom(numpy_helper.from_array(weights, name))
     spiked = model.SerializeToString()
-    other = replace(form, model=spiked, session=Session(spiked, form.rows_at_once))
-    made = int8.quantised(other, trained.encoded, 1.0, hows=("weights",))
-    packed = int8.rewritten(spiked, "weights")
-    assert packed == made.form.model
+    made = packed(replace(form, model=spiked), trained, 1.0, hows=("weights",))
+    assert made.model == int8.rewritten(spiked, "weights")
+    assert int8.is_packed(made.model)
+    assert not int8.is_packed(spiked)
     assert made.figures.mean < 0.01

@@ -14,6 +14,8 @@ for name, digest in json.loads((HOME / "digest.json").read_text("utf-8"))["files
         sys.exit(f"{name} is not as it was exported: copy the folder again")
 INFO = json.loads((HOME / "edge.json").read_text("utf-8"))
 KNOWN = {column: {t: i for i, t in enumerate(v, 2)} for column, v in INFO["categories"].items()}
+if INFO["texts"]:
+    from cutting import cut
 SESSION = onnxruntime.InferenceSession(HOME / INFO["model"])
 
 
@@ -29,6 +31,7 @@ def predict(rows):
     numbers = [[row[column] for column in INFO["numbers"]] for row in rows]
     codes = [[code(column, row[column]) for column in KNOWN] for row in rows]
     feed = {"numbers": np.array(numbers, np.float32), "codes": np.array(codes, np.int64)}
+    feed |= cut(rows) if INFO["texts"] else {}
     return SESSION.run(None, {name: feed[name] for name in INFO["inputs"]})[0]
 
 

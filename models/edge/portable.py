@@ -1,0 +1,50 @@
+"""What of a bundle goes into an export: its model in ONNX, and what prepares its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.bundle import Predictor
+from models.onnx.export import drawn
+from models.onnx.parity import Answers
+from models.onnx.session import Session
+
+PACKAGES = ("numpy", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Portable:
+    """A model in ONNX, what opens it or another form of it, files beside it by name, and the
+    packages that answering needs."""
+
+    model: bytes
+    opened: Callable[[bytes], Answers]
+    files: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = PACKAGES
+
+
+def portable(bundle: Path, native: Predictor) -> Portable:
+    """Of a bundle, loaded natively. Raises NoForm for a model that has no ONNX form at all; one
+    that is slower than the model itself is good enough here."""
+    if native.family == "tfidf":
+        from models.edge import terms
+        from models.families.tfidf_fitted import FittedTfidf
+
+        return terms.portable(FittedTfidf.load(bundle), native.encoder)
+    model, rows_at_once = _model(bundle, native)
+    return Portable(model, lambda form: Session(form, rows_at_once))
+
+
+def _model(bundle: Path, native: Predictor) -> tuple[bytes, int]:
+    """(the bundle's own ONNX form, or one that is drawn now; rows that it may take at once)."""
+    served = Predictor.load(bundle)
+    if served.runtime == "onnx":
+        return (bundle / "model.onnx").read_bytes(), int(served.info["onnx"]["rows_at_once"])
+    from models import families
+
+    fitted = families.get(native.family).load(bundle)
+    encoder, k = native.encoder, len(native.classes)
+    form = drawn(fitted, native.family, len(encoder.numbers), encoder.cardinality, k)
+    return form.model, form.rows_at_once
