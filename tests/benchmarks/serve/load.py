@@ -9,13 +9,21 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _LUA = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = [==[%s]==]
+local requests, last = {}, 0
+init = function(args)
+  for body in io.lines("%s") do requests[#requests + 1] = wrk.format(nil, nil, nil, body) end
+end
+request = function()
+  last = last %% #requests + 1
+  return requests[last]
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -30,17 +38,21 @@ class LoadFault(RuntimeError):
     """wrk is missing or failed."""
 
 
-def wrk(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> dict[str, Any]:
+def wrk(
+    port: int, path: str, body: bytes | Sequence[bytes], *, connections: int, seconds: float
+) -> dict[str, Any]:
     """requests/s, latencies in ms, and errors: refused, broken or late connections, status > 399.
 
-    Raises LoadFault.
+    `body` is JSON in one line; several are sent in turn. Raises LoadFault.
     """
     program = shutil.which("wrk")
     if program is None:
         raise LoadFault("wrk makes the load, and is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory() as place:
         script = Path(place) / "post.lua"
-        script.write_text(_LUA % body.decode(), encoding="utf-8")
+        bodies = Path(place) / "bodies"
+        bodies.write_bytes(b"\n".join([body] if isinstance(body, bytes) else body))
+        script.write_text(_LUA % bodies, encoding="utf-8")
         url = f"http://127.0.0.1:{port}{path}"
         command = [program, "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s"]
         done = subprocess.run(
