@@ -47,7 +47,7 @@ class Batcher:
         for one in self._waiting.pop(slot):
             if one[1].done():  # given up meanwhile
                 continue
-            count, length = len(one[0].ids), _characters(one[0])
+            count, length = len(one[0].ids), one[0].characters
             if batch and (rows + count > self._most_rows or characters + length > _MOST_TEXT):
                 _score(slot, batch)
                 batch, rows, characters = [], 0, 0
@@ -56,11 +56,6 @@ class Batcher:
             characters += length
         if batch:
             _score(slot, batch)
-
-
-def _characters(rows: Checked) -> int:
-    """Of all its texts: what a model of texts takes its time by."""
-    return sum(len(value) for values in rows.texts.values() for value in values if value)
 
 
 def _score(slot: Slot, batch: Sequence[Waiting]) -> None:

@@ -214,6 +214,7 @@ class Lanes:
                 rows=checked.rows or (),
                 probabilities=probabilities,
                 latency_ms=latencies,
+                characters=checked.characters,
             )
         )
 

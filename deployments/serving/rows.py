@@ -82,6 +82,11 @@ class Checked:
     texts: dict[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
+    def characters(self) -> int:
+        """Of all its texts: what they take of time and memory."""
+        return sum(len(value) for values in self.texts.values() for value in values if value)
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """All columns by name: numbers as arrays (n,), categories and texts as lists."""
         return dict(zip(self.names, self.numbers.T, strict=True)) | self.categories | self.texts

@@ -35,6 +35,12 @@ class Served:
     latency_ms: float | Sequence[float]  # of all rows, or of each
     names: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
+    characters: int = 0  # of its texts
+
+    @property
+    def weight(self) -> int:
+        """Its rows, and one more for each thousand characters of text: what it takes of memory."""
+        return len(self.ids) + self.characters // 1_000
 
 
 class Batch(NamedTuple):
@@ -55,7 +61,7 @@ def packed(requests: Sequence[Served]) -> list[Batch]:
     elsewhere or later. Raises TypeError, ValueError or OverflowError for what no message holds."""
     parts: list[Batch] = []
     held: list[tuple[Any, ...]] = []
-    rows = 0
+    rows = weight = 0
     for place, request in enumerate(requests):
         sent = request.probabilities
         held.append(
@@ -71,9 +77,10 @@ def packed(requests: Sequence[Served]) -> list[Batch]:
             )
         )
         rows += len(request.ids)
-        if rows >= _PART_ROWS or place + 1 == len(requests):
+        weight += request.weight
+        if weight >= _PART_ROWS or place + 1 == len(requests):
             parts.append(Batch(_pack(held), rows))
-            held, rows = [], 0
+            held, rows, weight = [], 0, 0
     return parts
 
 

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _COUNTED = frozenset({"invocations", "infer", "labels"})  # routes in the store's counts
 _WARMING_ROWS = 64  # of a request that the next version is warmed with, at most
+_WARMING_TEXT = 65_536  # characters, likewise
 _FIRST_LOOK = 60.0  # seconds after which a worker takes connections without a champion
 
 T = TypeVar("T")
@@ -270,6 +271,7 @@ class Service:
                 rows=checked.rows or (),
                 probabilities=answer.probabilities,
                 latency_ms=(time.perf_counter() - started) * 1000,
+                characters=checked.characters,
             )
         )
 
@@ -279,7 +281,7 @@ class Service:
         unknown = slot.unknown(checked)
         if unknown or checked.ignored:
             self.metrics.strange(unknown, len(checked.ignored))
-        if len(checked.ids) <= _WARMING_ROWS:
+        if len(checked.ids) <= _WARMING_ROWS and checked.characters <= _WARMING_TEXT:
             self.slots.recent.append(checked)
         if self.slots.beside is not None:
             self.comparer.offer(slot, checked, times)

@@ -23,7 +23,7 @@ __all__ = ["Observer", "Served", "Sink", "TelemetryWriter"]
 
 log = logging.getLogger(__name__)
 
-_BATCH_ROWS = 5_000  # at most so many rows in one write, so that none holds the store long
+_BATCH_ROWS = 5_000  # at most of such weight in one write, so that none holds the store long
 _PATIENCE = 0.25  # seconds that rows wait in memory for a write under way, then they go to disk
 _LOOK = 0.05  # seconds between looks at what waits in memory
 _SYNC_SECONDS = 1.0  # between two times that the spool is brought to the disk
@@ -70,7 +70,7 @@ class TelemetryWriter:
     store takes them, before memory is full; from then on all rows take that way, and are sent
     to the store in order when it answers again, until the spool is empty. What dead processes have
     left is taken over at the start and every half minute. Without a spool, rows are held in memory
-    up to `maximum_rows`.
+    up to `maximum_rows`. Long texts count as more rows (`Served.weight`), in every bound here.
 
     Rows beyond a bound are dropped and counted, never the request. So are rows that are at fault
     themselves (RecordFault), so that they don't block those behind them. `recording` says what is
@@ -102,7 +102,8 @@ class TelemetryWriter:
         self._maximum_rows = maximum_rows
         self._queue: deque[Served] = deque()
         self._rows = 0
-        self._count = threading.Lock()  # guards _rows; never held for long
+        self._weight = 0  # of these rows, as `Served` has it
+        self._count = threading.Lock()  # guards both; never held for long
         self._turn = threading.Lock()  # who takes from the queue: the store's thread or the disk's
         self._under_way: list[Served] = []  # taken from the queue, not yet anywhere else
         self._begun = 0.0  # when the write of these was begun
@@ -128,12 +129,13 @@ class TelemetryWriter:
 
     def add(self, served: Served) -> bool:
         """Queue one answered request without blocking. False when it had to be dropped."""
-        rows = len(served.ids)
+        rows, weight = len(served.ids), served.weight
         with self._count:
-            fits = self._rows + rows <= self._maximum_rows
+            fits = self._weight + weight <= self._maximum_rows
             if fits:
                 self._queue.append(served)
                 self._rows += rows
+                self._weight += weight
         if not fits:
             self._observer.dropped(rows)
         return fits
@@ -292,10 +294,10 @@ class TelemetryWriter:
     def _take(self, limit: int) -> list[Served]:
         """The oldest requests, at most `limit`."""
         batch: list[Served] = []
-        rows = 0
+        weight = 0
         while self._queue and len(batch) < limit:
-            rows += len(self._queue[0].ids)
-            if batch and rows > _BATCH_ROWS:
+            weight += self._queue[0].weight
+            if batch and weight > _BATCH_ROWS:
                 break
             batch.append(self._queue.popleft())
         return batch
@@ -371,8 +373,10 @@ class TelemetryWriter:
 
     def _discount(self, batch: Sequence[Served]) -> None:
         rows = sum(len(served.ids) for served in batch)
+        weight = sum(served.weight for served in batch)
         with self._count:
             self._rows -= rows
+            self._weight -= weight
 
     def _show(self) -> None:
         self._observer.pending(self._rows)
@@ -386,7 +390,7 @@ class TelemetryWriter:
         while not self._stop.wait(min(self._flush_seconds, _LOOK)):
             begun = self._begun if self._under_way else None
             late = begun is not None and time.monotonic() - begun > _PATIENCE
-            if late or (self._behind and self._queue) or 2 * self._rows > self._maximum_rows:
+            if late or (self._behind and self._queue) or 2 * self._weight > self._maximum_rows:
                 self._to_disk()
             if self._behind and time.monotonic() >= self._sync_due:
                 self._sync_due = time.monotonic() + _SYNC_SECONDS

@@ -12,13 +12,15 @@ import jsonschema
 import numpy as np
 import pytest
 
-from deployments.serving import batch, lane
+from deployments.serving import batch, lane, telemetry_writer
 from deployments.serving.app import create_app
 from deployments.serving.batch import Batcher
 from deployments.serving.errors import RequestFault
 from deployments.serving.lane import Lanes
 from deployments.serving.rows import Reader, Rows
+from deployments.serving.served import packed
 from deployments.serving.slots import Slot
+from deployments.serving.telemetry_writer import Served, TelemetryWriter
 from models.encoding import Encoder
 from models.records import Release
 from models.schema import Column, Schema
@@ -257,6 +259,35 @@ def test_the_lane_is_bounded_likewise(make, serving, taken, monkeypatch):
     assert len(taken) == 12
     assert sum(model.asked) == 12
     assert max(model.asked) <= 2
+
+
+def test_long_texts_count_as_many_rows_in_what_is_held_and_written_at_once(monkeypatch):
+    written, lost = [], []
+
+    class Store:
+        def record_encoded(self, batch, rows):
+            written.append(rows)
+
+    class Seen:
+        def __getattr__(self, name):
+            return lost.append if name == "dropped" else lambda *_: None
+
+    def served(number, characters):
+        rows = [["x" * characters]]
+        about = ([str(number)], time.time(), "1", None, [[0.5, 0.5]], 1.0, ["body"], rows)
+        return Served(*about, characters=characters)
+
+    monkeypatch.setattr(telemetry_writer, "_BATCH_ROWS", 50)
+    writer = TelemetryWriter(Store(), Seen(), flush_seconds=1, maximum_rows=200)
+    assert all(writer.add(served(number, 20_000)) for number in range(9))  # 21 each: 189
+    assert not writer.add(served(9, 20_000))
+    assert writer.add(served(10, 10))
+    assert lost == [1]
+    assert writer.pending == 10
+    assert [part.rows for part in packed([served(n, 150_000) for n in range(4)])] == [3, 1]
+    writer.flush()
+    assert written == [2, 2, 2, 2, 2]
+    assert writer.add(served(11, 150_000))  # all that was written weighs no more
 
 
 def test_a_shadow_reads_the_same_texts():
