@@ -2,7 +2,8 @@
 
     bundle.json     schema, encoder, family, parameters, lineage, an example with its answers
     model.onnx      the model for ONNX Runtime, if it answers as the model itself does
-    model.*         what the family wrote: model.skops or model.pt2, and model.json
+    model.*         what the family wrote: model.skops, model.pt2 or model.npz, and model.json
+    tokenizer.json  what cuts texts for a model that reads tokens
     digest.json     sha256 of every file, and of the whole
 
 Loading needs neither pandas, MLflow nor Prefect; with model.onnx, no scikit-learn or torch either.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -227,7 +228,17 @@ def _onnx(folder: Path, info: Mapping[str, Any]) -> tuple[Answers | None, Runtim
     try:
         from models.onnx.session import Session
 
-        return Session(model, rows_at_once), "onnx", ""
+        return Session(model, rows_at_once, _tokens(folder)), "onnx", ""
     except Exception as fault:  # whatever ONNX Runtime raises, the family's own form is there
         logger.warning("%s of %s cannot be loaded, serving natively: %s", _ONNX, folder, fault)
         return None, "native", f"{_ONNX} cannot be loaded here: {type(fault).__name__}"
+
+
+def _tokens(folder: Path) -> Callable[[Encoded], NDArray[np.int64]] | None:
+    """What cuts rows' texts into the tokens that a bundle's model reads, where it reads some."""
+    from models.text import tokenizer, tokens
+
+    if not (folder / tokenizer.FILE).exists():
+        return None
+    cut = tokenizer.Tokenizer.load(folder)
+    return lambda encoded: cut.padded(tokens.texts_of(encoded))

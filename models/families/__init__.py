@@ -15,6 +15,7 @@ from models.families.forest import Forest
 from models.families.hgb import HGB
 from models.families.logistic import Logistic
 from models.families.mlp import MLP
+from models.families.textnet import TextNetwork
 from models.families.tfidf import Tfidf
 from models.records import Params, Scalar
 from models.space import Space, join
@@ -33,7 +34,8 @@ __all__ = [
     "split",
 ]
 
-_BUILT_IN: dict[str, Family] = {f.name: f for f in (Logistic(), HGB(), Forest(), MLP(), Tfidf())}
+_ALL: tuple[Family, ...] = (Logistic(), HGB(), Forest(), MLP(), Tfidf(), TextNetwork())
+_BUILT_IN = {family.name: family for family in _ALL}
 NAMES: tuple[str, ...] = (*_BUILT_IN, "custom")
 
 

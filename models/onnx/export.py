@@ -24,6 +24,7 @@ _DRAWN_BY = {  # family: the module here that draws it
     "hgb": "hgb",
     "forest": "forest",
     "mlp": "network",
+    "textnet": "text",
     "custom": "custom",
 }
 
@@ -110,12 +111,14 @@ def drawn(fitted: Fitted, family: str, numbers: int, cards: Sequence[int], k: in
 
     if family not in _DRAWN_BY:
         raise NoForm(f"the family {family} has no ONNX form")
-    draw: Callable[[Fitted, Graph], str] = import_module(f"models.onnx.{_DRAWN_BY[family]}").draw
+    room = import_module(f"models.onnx.{_DRAWN_BY[family]}")
+    draw: Callable[[Fitted, Graph], str] = room.draw
     graph = Graph(numbers, cards, k)
-    model = graph.model(draw(fitted, graph)).SerializeToString()
+    model = graph.model(draw(fitted, graph), getattr(room, "INPUTS", ())).SerializeToString()
     if len(model) > LARGEST:
         raise NoForm(f"its ONNX form may have {LARGEST >> 20} MiB, it has {len(model) >> 20}")
-    return Form(model, Session(model, graph.rows_at_once), graph.rows_at_once)
+    session = Session(model, graph.rows_at_once, getattr(fitted, "tokens", None))
+    return Form(model, session, graph.rows_at_once)
 
 
 def form(fitted: Fitted, family: str, data: TrainingData) -> Form | None:

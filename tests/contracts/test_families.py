@@ -17,7 +17,12 @@ from models.encoding import MISSING, Encoded
 from models.errors import DataFault
 from models.families import Family, TrainingData, custom
 
-QUICK = {"forest": {"n_estimators": 20}, "mlp": {"epochs": 6}, "hgb": {"max_iter": 40}}
+QUICK = {
+    "forest": {"n_estimators": 20},
+    "mlp": {"epochs": 6},
+    "hgb": {"max_iter": 40},
+    "textnet": {"epochs": 8, "width": 16, "learning_rate": 0.01},
+}
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ PARAMS = {
     "mlp": {"epochs": 8, "width": 16},
     "logistic": {},
     "tfidf": {},
+    "textnet": {"epochs": 8},
 }
 
 
