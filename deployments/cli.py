@@ -19,6 +19,7 @@ COMMANDS = (
     "down",
     "train",
     "tune",
+    "transfer",
     "serve",
     "watch",
     "retrain",

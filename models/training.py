@@ -186,6 +186,35 @@ def fit_bundle(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An encoder and what was fitted on its rows, in memory."""
+
+    encoder: Encoder
+    fitted: Fitted
+    data: TrainingData
+
+    def predict_proba(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Probabilities (n, k) in the order of the schema's classes."""
+        return self.fitted.predict_proba(self.encoder.transform(frame))
+
+
+def fit(
+    frame: pd.DataFrame,
+    schema: Schema,
+    params: Params,
+    *,
+    seed: int,
+    trainer: str | None = None,
+    target: pd.DataFrame | None = None,
+) -> Model:
+    """Fit on all labelled rows and keep it in memory; arguments as of `fit_bundle`."""
+    encoder, data = _encoded(_labelled(frame, schema), schema)
+    served = None if target is None else encoder.transform(target)
+    shown = replace(data, target=served)
+    return Model(encoder, _fit(shown, params, seed=seed, trainer=trainer, seconds=None), data)
+
+
 def example(frame: pd.DataFrame, schema: Schema, rows: int = EXAMPLE_ROWS) -> dict[str, list[Any]]:
     """The last rows as columns of plain values, None where missing."""
     tail = frame.tail(rows)

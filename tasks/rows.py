@@ -30,7 +30,7 @@ HOLDOUT_SHARE = 0.2  # of all rows, at most
 def labelled(config: Config, now: datetime) -> pd.DataFrame:
     """Inputs, target and TIME of every row whose label is known at `now`, oldest first."""
     inputs = [*config.data.columns, config.data.target]
-    file = _source_rows(config, now)
+    file = source_rows(config, now)
     missing = [name for name in inputs if name not in file.columns]
     if missing:
         raise DataFault(
@@ -51,7 +51,7 @@ def labelled(config: Config, now: datetime) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else file.reset_index(drop=True)
 
 
-def _source_rows(config: Config, now: datetime) -> pd.DataFrame:
+def source_rows(config: Config, now: datetime) -> pd.DataFrame:
     """What the config's file or query has."""
     source = config.data.source
     if isinstance(source, str):

@@ -21,6 +21,7 @@ WIDTH = 64  # of the texts' embedding
 _LEVELS = 32  # of a category; the rarer ones (codes are ranked by frequency) count as one
 _FAR = 6.0  # deviations at which a number is cut
 _TERMS = 50_000
+_COMMON = 0.5  # of the texts: what more of them hold tells nothing to a person
 _WORD = r"(?u)\b\w+\b"
 _SPREAD = 1e-9
 
@@ -100,7 +101,7 @@ def telling(
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counted = CountVectorizer(min_df=5, max_features=_TERMS, binary=True)
+    counted = CountVectorizer(min_df=5, max_df=_COMMON, max_features=_TERMS, binary=True)
     try:
         seen = counted.fit_transform([*source, *target])
     except ValueError:
