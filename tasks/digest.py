@@ -10,11 +10,12 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks import places
+from tasks import foretelling, lineage, places
 from tasks.artifacts import key
 
 if TYPE_CHECKING:
     from models.records import Release
+    from monitoring.digest import facts
     from monitoring.digest.facts import Digest, Made
     from tasks.config import Config
 
@@ -85,7 +86,39 @@ def _made(config: Config, release: Release, *, champion: bool) -> Made:
         facts.fate(release.tags, champion=champion),
         trials=result.get("trials"),
         seconds=result.get("seconds"),
+        front=_front(config, release),
+        foretold=_foretold(config, release),
     )
+
+
+def _front(config: Config, release: Release) -> facts.Front | None:
+    from monitoring.digest import facts
+
+    try:
+        made = lineage.read(config, release)
+    except lineage.NotOurs:
+        return None
+    if not made.front:
+        return None
+    places_of = [place for place, row in enumerate(made.front) if row["params"] == made.params]
+    metrics = tuple(made.front[0]["metrics"])
+    return facts.Front(
+        metrics,
+        tuple(tuple(row["metrics"][name] for name in metrics) for row in made.front),
+        places_of[0] if places_of else None,
+        made.chosen,
+    )
+
+
+def _foretold(config: Config, release: Release) -> tuple[str, ...]:
+    """What the goal names, and what answering and fitting take."""
+    path = places.version_file(config, release, foretelling.FILE)
+    if path is None:
+        return ()
+    before, left_out = foretelling.read(path)
+    told = {report.target: report for report in (*left_out, *before)}
+    wanted = dict.fromkeys((*config.train.goal.named, "latency_ms", "fit_cpu_s"))
+    return tuple(str(told[name]) for name in wanted if name in told)
 
 
 def _registered(release: Release) -> datetime | None:

@@ -41,6 +41,8 @@ class Lineage:
     trials: int
     seconds: float  # of fitting: trials and the final model
     warm: bool = False  # the search started from what earlier ones learnt
+    front: tuple[Mapping[str, Any], ...] = ()  # see tasks.records.Tuned
+    chosen: str = ""  # why these parameters and no others
 
 
 def write(
@@ -100,4 +102,6 @@ def read(config: Config, release: Release) -> Lineage:
         trials=search["trials"],
         seconds=search["seconds"] + candidate["seconds"],
         warm=search.get("warm", False),
+        front=tuple(search.get("front", ())),
+        chosen=search.get("chosen", ""),
     )

@@ -16,6 +16,20 @@ ESTIMATED = "estimated_"  # begins the name of a signal that needed no labels
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """The trials of a search that no other one beat in every metric, best first in the first.
+
+    rows: one figure for each of `metrics`; chosen: the place of the one that was fitted, None where
+    it is not among them; why: the rule that chose it.
+    """
+
+    metrics: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    chosen: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """One version that a retrain has made, and what came of it."""
 
@@ -27,6 +41,8 @@ class Made:
     fate: str  # champion, promoted, on its way, refused, rolled back or rejected
     trials: int | None = None
     seconds: float | None = None  # of fitting
+    front: Front | None = None  # where its goal has several metrics
+    foretold: tuple[str, ...] = ()  # how well the performance predictor did, in words
 
     @property
     def alive(self) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from monitoring.digest import front
 from monitoring.digest.drawing import draw
 from monitoring.digest.facts import Digest
-from monitoring.records import Kind
+from monitoring.records import Kind, Signal
 from monitoring.wording import say
 
 _MEASURED = (Kind.PERFORMANCE, Kind.ESTIMATE, Kind.LATENCY, Kind.SERVICE)
@@ -28,9 +29,13 @@ def write(digest: Digest, path: Path) -> Path:
     text = environment.get_template("digest.html.j2").render(
         digest=digest,
         svg=draw(digest),
+        fronts=[(made, front.draw(made.front)) for made in digest.made if made.front is not None],
         acted=digest.acted[::-1][:_SHOWN],
         left_out=max(0, len(digest.acted) - _SHOWN),
-        measured=[(signal.name, say(signal)) for signal in digest.last(*_MEASURED)],
+        measured=[
+            (signal.name, say(signal))
+            for signal in (*digest.last(*_MEASURED), *_vocabulary(digest))
+        ],
         labels=[(signal.name, say(signal)) for signal in digest.last(Kind.LABELS)],
         nearly=[str(near) for near in digest.decisions[-1].nearly] if digest.decisions else [],
     )
@@ -62,6 +67,10 @@ def markdown(digest: Digest) -> str:
     if measured:
         lines += ["", "Measured last:", "", *(f"- {line}" for line in measured)]
     return "\n".join(lines) + "\n"
+
+
+def _vocabulary(digest: Digest) -> list[Signal]:
+    return [signal for signal in digest.last(Kind.DRIFT) if signal.name == "vocabulary"]
 
 
 def _cell(text: str) -> str:

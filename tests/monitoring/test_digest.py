@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitoring.digest import drawing, facts, page
+from monitoring.digest import drawing, facts, front, page
 from monitoring.records import (
     Action,
     Decision,
@@ -22,6 +22,11 @@ from monitoring.telemetry import TelemetryStore
 
 START = datetime(2013, 2, 4, tzinfo=UTC)
 UNTIL = START + timedelta(days=7)
+
+
+FRONT = facts.Front(
+    ("log_loss", "latency_ms"), ((0.3, 9.0), (0.35, 1.0), (0.4, 0.1)), 1, "best <log_loss> with"
+)
 
 
 def decision(day, action, value, *, reasons=("all within",)):
@@ -52,7 +57,15 @@ def digest(tmp_path):
             store.save_decision(decision(day, action, 0.6 if bad else 0.4, reasons=told))
         made = [
             facts.Made(
-                "2", START + timedelta(days=3, hours=7), "w3", "better", True, "champion", 6
+                "2",
+                START + timedelta(days=3, hours=7),
+                "w3",
+                "better",
+                True,
+                "champion",
+                6,
+                front=FRONT,
+                foretold=("latency_ms: R2 0.97, median error 6% on 12 held-out trials",),
             ),
             facts.Made("3", START + timedelta(days=5), "by-hand", "worse", False, "refused"),
             facts.Made("1", START - timedelta(days=30), "first", "better", True, "promoted"),
@@ -81,6 +94,22 @@ def test_the_picture_has_a_mark_for_each_check_each_day_and_each_retrain(digest)
     assert marks.count("alarmed") == 1
     assert marks.count("day") == 7
     assert [m for m in marks if m.startswith("retrain ")] == ["retrain passed", "retrain refused"]
+
+
+def test_the_front_of_a_search_is_drawn_with_what_was_chosen(digest, tmp_path):
+    root = ET.fromstring(front.draw(FRONT))
+    marks = [element.get("class", "") for element in root.iter()]
+    assert (marks.count("ahead"), marks.count("chosen"), marks.count("estimated")) == (3, 1, 1)
+    told = [element.text for element in root.iter() if element.text]
+    assert "log_loss 0.35, latency_ms 1, chosen" in told
+    assert "latency_ms (logarithmic)" in told
+    text = page.write(digest, tmp_path / "digest.html").read_text(encoding="utf-8")
+    assert "The front of version 2" in text
+    assert "best &lt;log_loss&gt; with." in text
+    assert "latency_ms: R2 0.97, median error 6% on 12 held-out trials." in text
+    one = facts.Front(("log_loss", "size_mb", "latency_ms"), ((0.3, 1.0, 2.0),), None, "")
+    alone = ET.fromstring(front.draw(one))  # of one trial, and of three metrics
+    assert [e.get("class") for e in alone.iter()].count("ahead") == 2
 
 
 def test_the_page_escapes_what_it_tells_and_the_markdown_keeps_its_tables(digest, tmp_path):
