@@ -1,17 +1,20 @@
 """What the signals of one window say about each trouble: yes, no, or nothing.
 
 A trouble is what a rule reacts to. Several signals bear on one: any metric beyond its threshold is
-a trouble of performance, while drift takes two witnesses that see it in windows of one length.
+a trouble of performance, while drift takes two witnesses that see it in windows of one length:
+over all columns together, and in columns by themselves, of a table or of text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from monitoring.records import Kind, Signal, Signals
 from monitoring.rules import Rules
 
-WITNESSES = ("evidently", "mmd")  # drift counts when both of these see it in the same window
+TOGETHER = "mmd"  # drift counts when it sees it over all columns
+APART = ("evidently", "vocabulary")  # and one of these over single ones, in the same window
+WITNESSES = (*APART, TOGETHER)
 TROUBLES = (
     "probation",
     "performance",
@@ -69,37 +72,42 @@ def is_fault(signal: Signal, rules: Rules) -> bool:
 
 
 def witnesses(signals: Signals) -> dict[str, dict[str, Signal | None]]:
-    """Both witnesses by length of window: 'mmd' and 'evidently' under '', 'mmd@7d' under '7d'."""
-    found: dict[str, dict[str, Signal | None]] = {"": dict.fromkeys(WITNESSES)}
-    for signal in signals.of(Kind.DRIFT):
-        name, _, length = signal.name.partition("@")
-        if name in WITNESSES:
-            found.setdefault(length, dict.fromkeys(WITNESSES))[name] = signal
+    """The witnesses by length of window: 'mmd' and 'evidently' under '', 'mmd@7d' under '7d'.
+
+    Of those that look at columns by themselves only such as any window has; one at least.
+    """
+    every = [(s, *s.name.partition("@")[::2]) for s in signals.of(Kind.DRIFT)]
+    there = {name for _, name, _ in every}
+    names = (*([n for n in APART if n in there] or APART[:1]), TOGETHER)
+    found: dict[str, dict[str, Signal | None]] = {"": dict.fromkeys(names)}
+    for signal, name, length in every:
+        if name in names:
+            found.setdefault(length, dict.fromkeys(names))[name] = signal
     return found
 
 
-def seen(pair: dict[str, Signal | None], rules: Rules) -> bool | None:
-    """Whether both witnesses see drift that is not too faint to matter."""
+def seen(pair: Mapping[str, Signal | None], rules: Rules) -> bool | None:
+    """Whether the witnesses see drift that is not too faint to matter."""
     word = both_see(pair)
     return False if word and faint(pair, rules) else word
 
 
-def both_see(pair: dict[str, Signal | None]) -> bool | None:
-    """Whether both witnesses see drift, however faint."""
-    return all_of(None if s is None else s.breached for s in pair.values())
+def both_see(pair: Mapping[str, Signal | None]) -> bool | None:
+    """Whether all columns together and some by themselves show drift, however faint."""
+    said = {name: None if s is None else s.breached for name, s in pair.items()}
+    return all_of((any_of(said.get(name) for name in APART), said.get(TOGETHER)))
 
 
-def faint(pair: dict[str, Signal | None], rules: Rules) -> bool:
+def faint(pair: Mapping[str, Signal | None], rules: Rules) -> bool:
     """Whether the most moved column moved by less than the floor; False where it is unknown."""
     effect = effect_of(pair)
     return effect is not None and effect < rules.minimum_effect
 
 
-def effect_of(pair: dict[str, Signal | None]) -> float | None:
+def effect_of(pair: Mapping[str, Signal | None]) -> float | None:
     """How far the most moved column moved, as a share of its rows."""
-    report = pair["evidently"]
-    effect = report.detail.get("effect") if report else None
-    return None if effect is None else float(effect)
+    effects = [s.detail.get("effect") for name in APART if (s := pair.get(name)) is not None]
+    return max((float(e) for e in effects if e is not None), default=None)
 
 
 def estimates(signals: Signals) -> tuple[Signal, ...]:

@@ -27,7 +27,7 @@ def schema(evidence: Evidence, settings: Settings, length: timedelta) -> tuple[S
         lambda: schema_signals(
             evidence.reference,
             evidence.current,
-            dict(settings.columns),
+            settings.inputs,
             level=level_of(settings, length) or LEVEL,
             minimum_rows=min(settings.minimum_rows, 20),
         ),
@@ -124,7 +124,7 @@ def estimates(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
         lambda: estimate_signals(
             known,
             evidence.current,
-            dict(settings.columns),
+            settings.inputs,
             settings.classes,
             settings.thresholds,
             evidence.baseline,
@@ -155,7 +155,7 @@ def _known(evidence: Evidence, settings: Settings) -> pd.DataFrame | None:
         return None
     import pandas as pd
 
-    named = [*settings.columns, "label", "proba", "time"]
+    named = [*settings.inputs, "label", "proba", "time"]
     frames = [evidence.proof]
     if {"label", "proba"} <= set(evidence.matured):
         frames.append(evidence.matured[evidence.matured["label"].notna()])

@@ -143,6 +143,7 @@ def domain_signal(
 ) -> Signal:
     """Drift, as far as a domain classifier sees it; `value` is its held-out AUC.
 
+    `columns` are 'number', 'category' or 'text', the last as points (`monitoring.text.points`).
     Breached when the permutation p-value is at or below `p_value`. At most `rows` rows of each side
     enter, drawn without replacement by `seed`. Too few rows, or rows that cannot be read, give a
     signal that says so instead of 'no drift'.
@@ -157,9 +158,14 @@ def domain_signal(
         if len(frame) < floor:
             return silent(f"{len(frame):,} {side} rows; at least {floor:,} are needed")
     rng = np.random.default_rng(seed)
+    old, new = _sample(reference, rows, rng), _sample(current, rows, rng)
+    if "text" in columns.values() and all(c in f for c in columns for f in (old, new)):
+        from monitoring.text.points import placed
+
+        old, new, columns = placed(old, new, columns)
     try:
         found = domain_test(
-            _sample(reference, rows, rng), _sample(current, rows, rng), columns,
+            old, new, columns,
             permutations=permutations, folds=folds, seed=seed, level=p_value,
         )  # fmt: skip
     except WindowFault as fault:

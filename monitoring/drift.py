@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TIME = "time"  # the column of both frames that blocks are made of
+_KINDS = ("number", "category", "text")
 _TOLD = 10  # columns and pairs named in the detail
 _CERTAIN = 0.05  # adjusted p-value up to which a column is named as moved
 
@@ -36,7 +37,9 @@ def mmd_signal(
     minimum_rows: int = 200,
     block: timedelta | None = None,
 ) -> Signal:
-    """Drift in the joint distribution of `columns` (name -> 'number' or 'category').
+    """Drift in the joint distribution of `columns` (name -> 'number', 'category' or 'text').
+
+    A text column enters as points (`monitoring.text.points`) beside the others.
 
     Breached when the p-value of `monitoring.shift_test` is at or below `p_value`; permutations are
     spent as that level needs. At most `rows` rows of each side enter, drawn without replacement by
@@ -68,16 +71,20 @@ def mmd_signal(
         picked = [_of_each(side, each, rng) for side in blocks]
         x, y = reference.iloc[picked[0]], current.iloc[picked[1]]
         blocks = (blocks[0][picked[0]], blocks[1][picked[1]])
-    names = list(columns)
+    old, new, kinds = x[list(columns)], y[list(columns)], columns
+    if "text" in columns.values():
+        from monitoring.text.points import placed
+
+        old, new, kinds = placed(old, new, columns)
     try:
         result = shift_test(
-            x[names],
-            y[names],
+            old,
+            new,
             permutations=permutations,
             level=p_value,
             seed=seed,
             blocks=blocks,
-            kinds=columns,
+            kinds=kinds,
         )
     except WindowFault as fault:
         _log.warning("the shift test could not read the rows: %s", fault)
@@ -126,9 +133,9 @@ def _fault(
 ) -> str:
     if not columns:
         return "no column is named to be watched"
-    wrong = {name: kind for name, kind in columns.items() if kind not in ("number", "category")}
+    wrong = {name: kind for name, kind in columns.items() if kind not in _KINDS}
     if wrong:
-        return f"a column is a 'number' or a 'category', got {wrong}"
+        return f"a column is one of {', '.join(_KINDS)}, got {wrong}"
     for name, frame in (("current", current), ("reference", reference)):
         if len(frame) < floor:
             return f"{len(frame):,} {name} rows; at least {floor:,} are needed"

@@ -79,6 +79,13 @@ class Settings:
     slice_thresholds: Sequence[SliceThreshold] = ()
     estimate: bool = True  # performance without labels, where the rows of the proof are known
     explain: Literal["drift", "always", "never"] = "drift"  # when it is said what moved
+    texts: Sequence[str] = ()  # columns of text that are recorded
+    unstored: Sequence[str] = ()  # and those that are not: nobody can watch them
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Every recorded column and its kind."""
+        return {**self.columns, **dict.fromkeys(self.texts, "text")}
 
 
 def level_of(settings: Settings, length: timedelta) -> float | None:

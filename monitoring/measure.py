@@ -35,7 +35,7 @@ def measure(window: Window, evidence: Evidence, settings: Settings, now: datetim
         widest = max(evidence.longer, default=None) if all("@" in name for name in seen) else None
         frame = evidence.current if widest is None or not seen else evidence.longer[widest]
         items += witnesses.domain(evidence.reference, frame, settings, length)
-        moved = witnesses.moved(evidence.reference, frame, dict(settings.columns))
+        moved = witnesses.moved(evidence.reference, frame, dict(settings.columns), items)
     items += detectors.schema(evidence, settings, length)
     items += detectors.predictions(evidence, settings, length)
     items += detectors.performance(evidence, settings)

@@ -40,20 +40,23 @@ def _unconfirmed(state: PolicyState, rules: Rules) -> Iterator[Near]:
 
 
 def _half_seen(signals: Signals, rules: Rules) -> Iterator[Near]:
-    """Drift that one witness sees and the other does not, or that both see but faintly."""
+    """Drift that one witness sees and another does not, or that both see but faintly."""
     for length, pair in causes.witnesses(signals).items():
         where = f" (window of {length})" if length else ""
         words = [s.breached if s else None for s in pair.values()]
-        if words == [True, True]:
+        if causes.both_see(pair):
             if causes.faint(pair, rules):
                 effect = causes.effect_of(pair) or 0.0
                 yield Near("drift", f"effect {effect:.2g} of {rules.minimum_effect:g}{where}")
             continue
-        lacking = [s for s in pair.values() if s is not None and not s.breached]
+        single = {n: s for n, s in pair.items() if n != causes.TOGETHER}
+        enough = any(s is not None and s.breached for s in single.values())
+        short = {n: s for n, s in pair.items() if n not in single or not enough}
+        lacking = [s for s in short.values() if s is not None and not s.breached]
         close = [s for s in lacking if _close(s, rules)]
         if True in words or (lacking and len(close) == len(lacking) == len(pair)):
             named = [_short_of(s, rules) for s in lacking]
-            named += [f"{name} was not tested" for name, s in pair.items() if s is None]
+            named += [f"{name} was not tested" for name, s in short.items() if s is None]
             yield Near("drift", " and ".join(named) + where)
 
 
@@ -73,7 +76,8 @@ def _short_of(signal: Signal, rules: Rules) -> str:
     if name == "evidently" and signal.value is not None:
         return f"Evidently {signal.value:.2f} of {rules.drifted_share:.2f}"
     if signal.p_value is not None:
-        return f"MMD {signal.threshold or 'below its level'}, p = {signal.p_value:.2g}"
+        shown = "MMD" if name == causes.TOGETHER else name
+        return f"{shown} {signal.threshold or 'below its level'}, p = {signal.p_value:.2g}"
     return f"{name} did not see it"
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from monitoring import causes
-from monitoring.causes import ALERTING, TROUBLES, WITNESSES
+from monitoring.causes import ALERTING, APART, TOGETHER, TROUBLES, WITNESSES
 from monitoring.holds import Hold, hold
 from monitoring.nearly import near_misses
 from monitoring.policy_state import (
@@ -263,8 +263,11 @@ def _not_joined(signals: Signals, rules: Rules) -> str:
             f"{rules.minimum_effect:g} is the floor"
         )
     named = {n for p in pairs for n, s in p.items() if s is not None and s.breached}
-    missing = [w for w in WITNESSES if w not in named] or list(WITNESSES)
+    single = [name for name in APART if any(name in p for p in pairs)]
+    needed = [" or ".join(single), TOGETHER]
+    missing = [] if named & set(single) else needed[:1]
+    missing = (missing + [TOGETHER] * (TOGETHER not in named)) or needed
     return (
         f"{' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not confirm it; drift "
-        f"retrains when {' and '.join(WITNESSES)} both see it"
+        f"retrains when {' and '.join(needed)} both see it"
     )

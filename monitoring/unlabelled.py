@@ -127,13 +127,13 @@ def estimate_signals(
     """One signal per threshold on a metric of METRICS, and accuracy, log loss and AUC in any case.
 
     `reference` holds rows that the model did not train on, in order of time, with the `columns`
-    (name -> 'number' or 'category'), `label` and `proba`, the model's probabilities in the order of
-    `classes`; `current` the same without `label`. A signal 'estimated_accuracy' is held against the
-    thresholds on 'accuracy', and breached when its whole interval lies beyond; `baseline` holds the
-    champion's figures at the gate. `detail` has the reference's realised figure, the calibration
-    error, the effective rows and the weighting. Columns that either frame lacks, and rows whose
-    label or probabilities cannot be read, are left out and counted. Raises WindowFault when `label`
-    or `proba` is missing.
+    (name -> 'number', 'category' or 'text'), `label` and `proba`, the model's probabilities in the
+    order of `classes`; `current` the same without `label`. A signal 'estimated_accuracy' is held
+    against the thresholds on 'accuracy', and breached when its whole interval lies beyond;
+    `baseline` holds the champion's figures at the gate. `detail` has the reference's realised
+    figure, the calibration error, the effective rows and the weighting. Columns that either frame
+    lacks, and rows whose label or probabilities cannot be read, are left out and counted. Raises
+    WindowFault when `label` or `proba` is missing.
     """
     wanted: list[tuple[str, Threshold | None]] = [
         (t.metric, t) for t in thresholds if t.metric in METRICS
@@ -338,6 +338,10 @@ def _points(
 ) -> tuple[Array, Array]:
     from monitoring.embedding import Embedding
 
+    if "text" in columns.values():
+        from monitoring.text.points import placed
+
+        reference, current, columns = placed(reference, current, columns)
     embedding = Embedding.fit(reference, columns)
     return (
         embedding.transform(reference).astype(np.float64),

@@ -1,9 +1,9 @@
-"""Drift of the inputs: its two witnesses, and whoever can say more about it. Each is guarded."""
+"""Drift of the inputs: its witnesses, and whoever can say more about it. Each is guarded."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -27,50 +27,85 @@ def drift(
     length: timedelta,
     suffix: str = "",
 ) -> tuple[Signal, ...]:
-    """The two witnesses of drift: all columns together, and each by itself.
+    """The witnesses of drift: all columns together, and each by itself, those of a table by
+    Evidently's tests and those of text by their words.
 
-    `length` is the window's, and `suffix` is added to the names: 'mmd@7d'.
+    `length` is the window's, and `suffix` is added to the names: 'mmd@7d'. Text that is not stored
+    is not watched, and a silent signal says so.
     """
+    found: list[Signal] = []
+    if settings.inputs or not settings.unstored:
+        found += guarded("mmd", Kind.DRIFT, lambda: _together(reference, current, settings, length))
+    if settings.columns or not (settings.texts or settings.unstored):
+        found += guarded("evidently", Kind.DRIFT, lambda: _apart(reference, current, settings))
+    if settings.texts:
+        found += guarded("vocabulary", Kind.DRIFT, lambda: _words(reference, current, settings))
+    if settings.unstored:
+        found += _unwatched(settings)
+    return tuple(replace(s, name=s.name + suffix) for s in found)
+
+
+def _together(
+    reference: pd.DataFrame, current: pd.DataFrame, settings: Settings, length: timedelta
+) -> Signal:
     from monitoring.drift import mmd_signal
+
+    level = level_of(settings, length)
+    if level is None:
+        reason = f"it was tested less than an eighth of {short(length)} ago"
+        return Signal("mmd", Kind.DRIFT, None, rows=len(current), reason=reason)
+    found = mmd_signal(
+        reference,
+        current,
+        settings.inputs,
+        p_value=level,
+        permutations=settings.permutations,
+        rows=settings.mmd_rows,
+        seed=settings.seed,
+        minimum_rows=settings.minimum_rows,
+        block=settings.block,
+    )
+    paid = {"level": level, "window_seconds": length.total_seconds()}
+    return replace(found, detail={**found.detail, **paid})
+
+
+def _apart(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -> Signal:
     from monitoring.effects import distances
     from monitoring.reports import drift_report
 
-    columns, level = dict(settings.columns), level_of(settings, length)
+    columns = dict(settings.columns)
+    found = drift_report(
+        reference,
+        current,
+        columns,
+        share=settings.rules.drifted_share,
+        minimum_rows=settings.minimum_rows,
+    )
+    if found.breached is None:
+        return found
+    moved = distances(reference, current, columns)
+    detail = {"effect": max(moved.values(), default=0.0), "distances": moved}
+    return replace(found, detail={**found.detail, **detail})
 
-    def together() -> Signal:
-        if level is None:
-            reason = f"it was tested less than an eighth of {short(length)} ago"
-            return Signal("mmd", Kind.DRIFT, None, rows=len(current), reason=reason)
-        found = mmd_signal(
-            reference,
-            current,
-            columns,
-            p_value=level,
-            permutations=settings.permutations,
-            rows=settings.mmd_rows,
-            seed=settings.seed,
-            minimum_rows=settings.minimum_rows,
-            block=settings.block,
-        )
-        paid = {"level": level, "window_seconds": length.total_seconds()}
-        return replace(found, detail={**found.detail, **paid})
 
-    def apart() -> Signal:
-        found = drift_report(
-            reference,
-            current,
-            columns,
-            share=settings.rules.drifted_share,
-            minimum_rows=settings.minimum_rows,
-        )
-        if found.breached is None:
-            return found
-        moved = distances(reference, current, columns)
-        detail = {"effect": max(moved.values(), default=0.0), "distances": moved}
-        return replace(found, detail={**found.detail, **detail})
+def _words(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -> Signal:
+    from monitoring.text.signal import vocabulary_signal
 
-    both = (*guarded("mmd", Kind.DRIFT, together), *guarded("evidently", Kind.DRIFT, apart))
-    return tuple(replace(s, name=s.name + suffix) for s in both)
+    return vocabulary_signal(
+        reference,
+        current,
+        settings.texts,
+        seed=settings.seed,
+        minimum_rows=settings.minimum_rows,
+    )
+
+
+def _unwatched(settings: Settings) -> Iterator[Signal]:
+    """That nobody looks at some columns; by the name of whoever else would be absent."""
+    if not settings.texts:
+        named = ", ".join(settings.unstored)
+        reason = f"{named} is not stored (telemetry.never_store), so it cannot be watched"
+        yield Signal("vocabulary", Kind.DRIFT, None, reason=reason)
 
 
 def domain(
@@ -85,7 +120,7 @@ def domain(
         lambda: domain_signal(
             reference,
             current,
-            dict(settings.columns),
+            settings.inputs,
             p_value=max(level_of(settings, length) or LEVEL, LEVEL),
             rows=settings.mmd_rows,
             seed=settings.seed,
@@ -95,14 +130,25 @@ def domain(
 
 
 def moved(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Mapping[str, str]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: Mapping[str, str],
+    signals: Iterable[Signal] = (),
 ) -> tuple[str, ...]:
-    """What moved and how, a sentence each, the farthest first; nothing where it cannot be said."""
-    from monitoring.movement import movements
+    """What moved and how, a sentence each, the farthest first; nothing where it cannot be said.
 
+    What `signals` say of texts comes first, from the shortest window in which they saw drift.
+    """
+    from monitoring.movement import movements
+    from monitoring.text.signal import sentences, told
+
+    detail = told(signals)
+    words = () if detail is None else sentences(detail)
+    if not columns:
+        return words[:_TOLD]
     try:
         found = movements(reference, current, columns)
     except Exception:
         _log.exception("what moved could not be said")
-        return ()
-    return tuple(m.sentence for m in found[:_TOLD])
+        return words
+    return (*words, *(m.sentence for m in found))[:_TOLD]

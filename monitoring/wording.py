@@ -42,6 +42,8 @@ def _drift(signal: Signal) -> str:
         named = ", ".join(map(str, list(columns)[:5]))
         more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
         found.append(f"drifted columns: {named}{more}")
+    if said := signal.detail.get("said"):  # figures of texts; never their words, for logs
+        found.append(str(said))
     if signal.threshold:
         found.append(f"alarm at {signal.threshold}")
     if signal.rows:

@@ -101,6 +101,12 @@ def settings(config: Config, now: datetime) -> Settings:
         lacking = not_stored(store.recordings(now - max(lengths(config)), now))
     return Settings(
         columns={name: kind for name, kind in config.watched.items() if name not in lacking},
+        texts=[name for name in config.texts if name not in lacking],
+        unstored=[
+            name
+            for name, kind in config.data.columns.items()
+            if kind == "text" and (name in lacking or name not in config.texts)
+        ],
         classes=tuple(config.data.classes),
         thresholds=tuple(monitor.thresholds),
         rules=config.policy,

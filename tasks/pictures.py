@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import places
 from tasks.evidence import champion_of, reference_of
@@ -31,18 +31,35 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
     reference = reference_of(config, champion_of(config))
     with places.telemetry(config) as store:
         current = store.rows(window.start, window.end, as_of=now)
+    rows = _Rows(reference, current, config.watched)
     return replace(
         signals,
-        moved=signals.moved or _moved(config, reference, current),
-        report=_kept("report", lambda: _report(config, decision, reference, current)),
-        picture=_kept("picture", lambda: _picture(config, decision, reference, current)),
+        moved=signals.moved or _moved(rows, signals),
+        report=_kept("report", lambda: _report(config, decision, _readable(config, rows, signals))),
+        picture=_kept("picture", lambda: _picture(config, decision, rows)),
     )
 
 
-def _moved(config: Config, reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
+class _Rows(NamedTuple):
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    columns: Mapping[str, str]
+
+
+def _moved(rows: _Rows, signals: Signals) -> tuple[str, ...]:
     from monitoring.witnesses import moved
 
-    return moved(reference, current, config.watched)
+    return moved(*rows, signals.items)
+
+
+def _readable(config: Config, rows: _Rows, signals: Signals) -> _Rows:
+    """Texts as columns that a page can show: their form, and the words that moved."""
+    if not config.texts:
+        return rows
+    from monitoring.text.readable import readable
+    from monitoring.text.signal import told
+
+    return _Rows(*readable(*rows, config.texts, told(signals.items)))
 
 
 def _kept(what: str, draw: Callable[[], Path]) -> str | None:
@@ -54,18 +71,14 @@ def _kept(what: str, draw: Callable[[], Path]) -> str | None:
     return str(path) if path.exists() else None
 
 
-def _report(
-    config: Config, decision: Decision, reference: pd.DataFrame, current: pd.DataFrame
-) -> Path:
+def _report(config: Config, decision: Decision, rows: _Rows) -> Path:
     """Evidently's page, also kept in the workspace."""
     from monitoring.reports import WorkspaceRun, drift_report
 
     window = decision.signals.window
     path = places.report_path(config, window.id)
     drift_report(
-        reference,
-        current,
-        config.watched,
+        *rows,
         share=config.policy.drifted_share,
         html=path,
         run=WorkspaceRun(
@@ -77,22 +90,24 @@ def _report(
     return path
 
 
-def _picture(
-    config: Config, decision: Decision, reference: pd.DataFrame, current: pd.DataFrame
-) -> Path:
+def _picture(config: Config, decision: Decision, rows: _Rows) -> Path:
     """Both samples as points, and the columns that moved most."""
     from monitoring.movement import movements
     from monitoring.picture import draw_shift
 
-    window, columns = decision.signals.window, config.watched
+    window = decision.signals.window
+    points, shown = None, _readable(config, rows, decision.signals)
+    if config.texts:
+        from monitoring.text.readable import cloud
+
+        points = cloud(*rows, config.texts, config.train.seed)
     path = places.picture_path(config, window.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     return draw_shift(
-        reference,
-        current,
-        columns,
+        *shown,
         path,
-        moved=movements(reference, current, columns),
+        moved=movements(*shown),
+        embeddings=points,
         title=f"{config.name}: what the champion learnt, and {window.start:%d %b %Y %H:%M} to "
         f"{window.end:%d %b %Y %H:%M} UTC",
         seed=config.train.seed,

@@ -1,0 +1,1 @@
+"""Drift of text columns: words, an embedding without any download, and two witnesses."""
