@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.bundle import Predictor
 
 
-_PACKAGES = ("onnxruntime", "scikit-learn", "skops", "torch", "numpy", "pandas")
+_PACKAGES = ("onnxruntime", "scikit-learn", "skops", "torch", "tokenizers", "numpy", "pandas")
 
 
 class Files(ABC):

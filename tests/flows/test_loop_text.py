@@ -182,6 +182,17 @@ def test_a_model_of_texts_goes_through_the_whole_loop(config, caplog):
     spam = bundle.predict_proba(columns)[:, 1] > 0.5
     assert (spam == (fresh["spam"] == "spam")).mean() > 0.95  # it has learnt the new words
 
+    import mlflow.pyfunc  # the version is MLflow's as well, and says what it reads
+
+    kept = next((config.artifacts / champion.run_id).rglob("MLmodel")).parent
+    theirs = mlflow.pyfunc.load_model(str(kept))
+    assert "['subject': string (required), 'body': string (required), 'links': double" in str(
+        theirs.metadata.signature
+    )
+    asked_of = fresh[list(config.data.columns)].astype({"links": "float64"})
+    np.testing.assert_allclose(
+        theirs.predict(asked_of)["probability_spam"], bundle.predict_proba(columns)[:, 1]
+    )
     assert status(config)["champion"]["version"] == "2"
     leaked = [word for word in ("viagra", "airdrop", "staking") if word in caplog.text]
     assert not leaked
