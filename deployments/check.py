@@ -234,7 +234,8 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
             return [*found, f"train.trainer: importing {train.trainer!r} raised {fault!r}: mend it"]
     if not known and train.trainer is None:
         return found
-    space = families.space(known, train.trainer, shrink=train.shrinks)
+    space = families.space(known, train.trainer, train.adapt, shrink=train.shrinks)
+    found += _adapt_faults(train, known)
     for name, change in train.space.items():
         if name.partition(".")[0] in set(train.families) - set(known):
             continue  # its family is the fault
@@ -247,6 +248,20 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
         f"{len(space)} parameters, at most {train.trials} trials or {train.seconds:g} s"
     )
     return found
+
+
+def _adapt_faults(train: Train, known: list[str]) -> list[str]:
+    """Each way to adapt that no family can be given."""
+    from models import families
+
+    named = [*known, *(["custom"] if train.trainer else [])]
+    able = {way for name in named for way in families.get(name, train.trainer).adapts}
+    return [
+        f"train.adapt: {' and '.join(named)} cannot adapt by {way}: take it out, or add a family "
+        f"that can, such as {families.adapting(way)[0]}"
+        for way in train.adapt
+        if way not in able
+    ]
 
 
 def _described(data: Data, frame: pd.DataFrame, labels: pd.Series, part: bool) -> list[str]:

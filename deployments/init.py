@@ -160,6 +160,8 @@ train:
   # screen: true            # pass over, untried, what past trials say cannot keep a limit
   # compress: auto          # may trials make torch models smaller (sparse, narrower, a student of a
                             # larger one, int8)? auto: where weights, limits or pareto ask for it
+  # adapt: []               # ways in which trials may adapt a model to the newest served rows, for
+                            # which no label has come yet: weights, coral, mmd, self
   # tuner: controller       # or a baseline that remembers nothing: grid, random, quasi-random,
                             # tpe, gp, cma-es, nsga-ii
   trials: 16                # of the first search

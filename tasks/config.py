@@ -127,6 +127,8 @@ class Train(Section):
     screen: bool = True  # what all past trials say cannot keep a limit is passed over, untried
     compress: Literal["auto", "always", "never"] = "auto"  # whether trials may make a torch model
     # smaller (sparse, narrower, a student, int8); auto: where weights, limits or pareto ask for it
+    adapt: list[Literal["weights", "coral", "mmd", "self"]] = []  # ways in which trials may adapt a
+    # model to the newest served rows, whose labels have not come (see deployments/docs/transfer.md)
     tuner: Literal[
         "controller", "grid", "random", "quasi-random", "tpe", "gp", "cma-es", "nsga-ii"
     ] = "controller"  # what proposes; the others are baselines, and remember nothing
@@ -152,6 +154,13 @@ class Train(Section):
         if value:
             with _told_as_value_error():
                 _goal("log_loss", **{str(info.field_name): value})
+        return value
+
+    @field_validator("adapt")
+    @classmethod
+    def _each_way_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"a way to adapt stands once, got {value}: remove what is repeated")
         return value
 
     @model_validator(mode="after")

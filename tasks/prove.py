@@ -102,6 +102,7 @@ def _fitted(
         seed=config.train.seed,
         trainer=config.train.trainer,
         times=frame[TIME] if config.data.time else None,
+        target=_served(config, snapshot, rows, tuned),
     )
     _timed(config, frame).sample(
         min(config.monitor.reference_rows, len(rows)), random_state=config.train.seed
@@ -110,6 +111,21 @@ def _fitted(
     fresh.write_text(json.dumps({**recipe, "candidate": to_dict(candidate)}), encoding="utf-8")
     os.replace(fresh, note)
     return candidate
+
+
+def _served(
+    config: Config, snapshot: Snapshot, rows: pd.DataFrame, tuned: Tuned
+) -> pd.DataFrame | None:
+    """What a model that adapts is adapted to: served rows without labels, else the newest rows that
+    it learns, as many as a trial was scored on."""
+    from models import families
+    from models.transfer import adapt
+
+    if not adapt.wanted(families.split(tuned.params)[1]):
+        return None
+    if snapshot.served.exists():
+        return pd.read_parquet(snapshot.served)
+    return rows.tail(max(int(len(rows) * config.train.validation), 2))
 
 
 def _known(note: Path, recipe: Mapping[str, object]) -> Candidate | None:

@@ -25,6 +25,11 @@ class Snapshot:
     def holdout(self) -> Path:
         return self.folder / "holdout.parquet"
 
+    @property
+    def served(self) -> Path:
+        """Rows without labels that a model may adapt to; there only where the config asks."""
+        return self.folder / "served.parquet"
+
 
 @dataclass(frozen=True, slots=True)
 class Tuned:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TIME = "__time__"  # event time in UTC; NaT in files without a time column
 HOLDOUT_SHARE = 0.2  # of all rows, at most
+SERVED_ROWS = 5_000  # without labels, that a model adapts to
 
 
 def labelled(config: Config, now: datetime) -> pd.DataFrame:
@@ -72,6 +73,25 @@ def served_rows(config: Config, after: datetime | None, now: datetime) -> pd.Dat
         if name not in frame.columns:  # a column that no request carried
             frame[name] = None
     return frame[[*config.data.columns, config.data.target, TIME]]
+
+
+def unlabelled(config: Config, now: datetime, most: int = SERVED_ROWS) -> pd.DataFrame:
+    """The newest answered rows, `most` at most, whose label had not come by `now`: the inputs.
+
+    None where some input is never stored, and none that only windows with a data fault hold.
+    """
+    from monitoring.recordings import not_stored
+
+    with places.telemetry(config) as store:
+        frame = store.rows(None, now, limit=2 * most, as_of=now)
+        frame = frame[frame["label"].isna()].tail(most)
+        frame = frame[~faulty(config, store, frame["time"])]
+        lacking = [name for name in not_stored(store.recordings()) if name in frame]
+    frame = frame.iloc[:0] if config.telemetry.never_store else frame.dropna(subset=lacking)
+    for name in config.data.columns:
+        if name not in frame.columns:  # a column that no request carried
+            frame[name] = None
+    return frame[list(config.data.columns)].reset_index(drop=True)
 
 
 def _whole(config: Config, store: TelemetryStore, frame: pd.DataFrame) -> pd.DataFrame:

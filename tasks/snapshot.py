@@ -36,7 +36,7 @@ def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
     training, holdout = rows.hold_back(
         frame, config.gate, timed=config.data.time is not None, unseen_after=unseen_after
     )
-    return _frozen(folder, training, holdout)
+    return _frozen(folder, training, holdout, _served(config, now))
 
 
 @task(cache_policy=NO_CACHE)
@@ -48,6 +48,14 @@ def everything(config: Config, folder: Path, now: datetime) -> Snapshot:
     return _frozen(folder, frame, frame.iloc[:0])
 
 
+def _served(config: Config, now: datetime) -> pd.DataFrame | None:
+    """The newest rows without labels, where trials may adapt to them and there are enough."""
+    if not config.train.adapt:
+        return None
+    found = rows.unlabelled(config, now)
+    return found if len(found) >= MINIMUM_TRAINING_ROWS else None
+
+
 def _known(folder: Path) -> Snapshot | None:
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / NOTE
@@ -57,7 +65,12 @@ def _known(folder: Path) -> Snapshot | None:
     return Snapshot(folder, known["rows"], known["holdout_rows"], known["digest"])
 
 
-def _frozen(folder: Path, training: pd.DataFrame, holdout: pd.DataFrame) -> Snapshot:
+def _frozen(
+    folder: Path,
+    training: pd.DataFrame,
+    holdout: pd.DataFrame,
+    served: pd.DataFrame | None = None,
+) -> Snapshot:
     """Write the tables, and last the note that says they are whole."""
     from models.data import digest
 
@@ -69,6 +82,8 @@ def _frozen(folder: Path, training: pd.DataFrame, holdout: pd.DataFrame) -> Snap
     result = Snapshot(folder, len(training), len(holdout), digest(training))
     training.to_parquet(result.training)
     holdout.to_parquet(result.holdout)
+    if served is not None:
+        served.to_parquet(result.served)
     note = folder / NOTE
     temporary = note.with_suffix(".part")
     temporary.write_text(
@@ -82,5 +97,5 @@ def _frozen(folder: Path, training: pd.DataFrame, holdout: pd.DataFrame) -> Snap
 def discard(config: Config, window_id: str) -> None:
     """Drop the tables of a retrain that has ended; their digest stays with the version."""
     folder = places.retrain_folder(config, window_id)
-    for table in (NOTE, "training.parquet", "holdout.parquet"):
+    for table in (NOTE, "training.parquet", "holdout.parquet", "served.parquet"):
         (folder / table).unlink(missing_ok=True)

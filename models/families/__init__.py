@@ -26,6 +26,7 @@ __all__ = [
     "Family",
     "Fitted",
     "TrainingData",
+    "adapting",
     "defaults",
     "get",
     "joined",
@@ -58,6 +59,15 @@ def reading(kind: str) -> tuple[str, ...]:
     True
     """
     return tuple(name for name in NAMES if kind in get(name).reads)
+
+
+def adapting(way: str) -> tuple[str, ...]:
+    """Names of the families that can be adapted in that way (`models.transfer.adapt`).
+
+    >>> "mlp" in adapting("mmd")
+    True
+    """
+    return tuple(name for name in NAMES if way in get(name).adapts)
 
 
 def _families(names: Sequence[str], trainer: str | None) -> list[Family]:
