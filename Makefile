@@ -34,6 +34,7 @@ demo: install
 test: install
 	@$(BIN)/python -m pytest $(ARGS)
 
+engines: export EVERFIT_LITERT ?= $(CURDIR)/$(VENV)/litert
 engines: $(VENV)/engines-$(ENGINES)
 	@$(BIN)/python -m pytest tests/engines $(ARGS)
 

@@ -25,8 +25,12 @@ def export(
     *,
     version: str | None = None,
     tolerance: float | None = None,
+    converter: Path | None = None,
 ) -> Exported:
-    """Write the champion, or `version`, into `folder`. Raises ModelError where it can't be."""
+    """Write the champion, or `version`, into `folder`; `converter` is the Python of LiteRT's.
+
+    Raises ModelError where it can't be.
+    """
     from models.edge import export as edge
 
     release = chosen(config, version)
@@ -39,6 +43,7 @@ def export(
         name=config.name,
         version=release.version,
         tolerance=tolerance,
+        converter=converter,
     )
 
 

@@ -19,15 +19,22 @@ if TYPE_CHECKING:
 @click.option("--version", metavar="N", help="Not the champion but this version.")
 @click.option(
     "--to",
-    type=click.Choice(["onnx", "int8"]),
+    type=click.Choice(["onnx", "int8", "litert"]),
     default="onnx",
-    help="ONNX; ONNX with weights of a byte, a quarter of the size.",
+    help="ONNX; ONNX with weights of a byte, a quarter of the size; LiteRT, of networks.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1),
-    help="How far a probability may be from the model's. [default: 5e-06, for int8 0.02]",
+    help="How far a probability may be from the model's. "
+    "[default: 5e-06, for int8 0.02, for litert 1e-05]",
     show_default=False,
+)
+@click.option(
+    "--converter",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="An environment with litert-torch, for litert; where none is, one is made, of 2 GB.",
 )
 @runs_option
 def command(
@@ -36,6 +43,7 @@ def command(
     version: str | None,
     to: str,
     tolerance: float | None,
+    converter: Path | None,
     runs: Path | None,
 ) -> None:
     """Write the champion of CONFIG into DIR: the model, what prepares its rows, and a script of 30
@@ -52,8 +60,21 @@ def command(
         to,  # type: ignore[arg-type] - one of the choices
         version=version,
         tolerance=tolerance,
+        converter=_python(to, converter),
     )
     click.echo("\n".join(told(made, folder)))
+
+
+def _python(to: str, converter: Path | None) -> Path | None:
+    """The Python that converts; the environment is made if there is none yet."""
+    if converter is None or to != "litert":
+        return None
+    from deployments.edge.converter import environment
+    from models.edge.litert import python_of
+
+    if not python_of(converter).exists():
+        click.echo(f"making LiteRT's environment in {converter}, once ...", err=True)
+    return environment(converter)
 
 
 def told(made: Exported, folder: Path) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +19,35 @@ from models.encoding import Encoded
 from models.onnx import int8, parity
 from models.onnx.export import NoForm
 
-To = Literal["onnx", "int8"]
-KINDS: tuple[To, ...] = ("onnx", "int8")
+To = Literal["onnx", "int8", "litert"]
 
 VERSION = 1  # of the folder's layout
-TOLERANCE: Mapping[To, float] = {"onnx": parity.TOLERANCE, "int8": int8.TOLERANCE}
+TOLERANCE: Mapping[To, float] = {
+    "onnx": parity.TOLERANCE,
+    "int8": int8.TOLERANCE,
+    "litert": 1e-5,  # its softmax is in float32
+}
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _INFO, _SCRIPT = "edge.json", "predict.py"
-_AGAIN = 1e-5  # of a probability, between the machine that exported and the one that answers
+# of a probability, between the machine that exported and the one that answers; in int8 a last bit
+# of a sum may be rounded the other way
+_AGAIN: Mapping[To, float] = {"onnx": 1e-5, "int8": 1e-3, "litert": 1e-5}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is written of a model: its bytes, the names of its file, script and inputs, lines of
+    requirements.txt, files beside it, what edge.json says besides, and which Python can run it."""
+
+    model: bytes
+    file: str
+    script: str
+    inputs: Sequence[str]
+    needs: Sequence[str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    python: Path = Path(sys.executable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +75,36 @@ def export(
     name: str,
     version: str,
     tolerance: float | None = None,
+    converter: Path | None = None,
 ) -> Exported:
     """Write the bundle's model into `folder`, whole or not at all, and say how it answers.
 
     It is proven on `recorded` rows (the bundle's example without any), which for int8 also say by
-    how much it differs. `tolerance` is of a probability. `folder` is new, empty or an earlier
-    export, which is replaced. Raises EdgeFault for a model that has no such form or answers
-    otherwise, BundleFault for a bundle that is not whole.
+    how much it differs. `tolerance` is of a probability; `converter`, for litert, the Python of an
+    environment with litert-torch. `folder` is new, empty or an earlier export, which is replaced.
+    Raises EdgeFault for a model that has no such form or answers otherwise, BundleFault for a
+    bundle that is not whole.
     """
     _check(folder)
     native = Predictor.load(bundle, native=True)
     example = _rows(native.example)
     recorded = [*recorded, *example] if len(recorded) < len(example) else list(recorded)
-    columns = {c.name: [row[c.name] for row in recorded] for c in native.schema.columns}
     allowed = TOLERANCE[to] if tolerance is None else tolerance
     try:
-        found = portable(bundle, native)
-        model, notes = _model(found, to, native.encoder.transform(columns), allowed)
+        if to == "litert":
+            parts = _litert(bundle, native, converter)
+        else:
+            columns = {c.name: [row[c.name] for row in recorded] for c in native.schema.columns}
+            rows = native.encoder.transform(columns)
+            parts = _onnx(portable(bundle, native), to, rows, allowed)
     except NoForm as fault:
         raise EdgeFault(f"version {version} of {name} can't be exported as {to}: {fault}") from None
     with files.whole(folder) as home:
-        (home / "model.onnx").write_bytes(model)
-        shutil.copyfile(_SCRIPTS / "predict_onnx.py", home / _SCRIPT)
-        for file, text in found.files.items():
+        (home / parts.file).write_bytes(parts.model)
+        shutil.copyfile(_SCRIPTS / parts.script, home / _SCRIPT)
+        for file, text in parts.files.items():
             (home / file).write_text(text, encoding="utf-8")
-        needs = [f"{package}=={installed(package)}\n" for package in found.packages]
-        (home / "requirements.txt").write_text("".join(needs), encoding="utf-8")
+        (home / "requirements.txt").write_text("\n".join(parts.needs) + "\n", encoding="utf-8")
         info = {
             "format": VERSION,
             "name": name,
@@ -91,22 +116,28 @@ def export(
             "texts": list(native.encoder.texts),
             "numbers": list(native.encoder.numbers),
             "categories": {c: list(v) for c, v in native.encoder.categories.items()},
-            "model": "model.onnx",
-            "precision": "int8" if to == "int8" else "float",
-            "inputs": _inputs(model),
+            "model": parts.file,
+            "form": to,
+            "inputs": list(parts.inputs),
             "example": example,
-            **notes,
+            **parts.notes,
         }
         _write(home, info)
         proof, answers = prove(
-            home, native.schema, native.predict_proba, recorded, example, allowed
+            home,
+            native.schema,
+            native.predict_proba,
+            recorded,
+            example,
+            allowed,
+            python=parts.python,
         )
-        digest = _write(
-            home, {**info, "answers": answers.tolist(), "tolerance": _AGAIN, "proof": proof.note()}
-        )
-        ask(home, [example])  # the digest that the script checks is the last one
+        found = {"answers": answers.tolist(), "tolerance": _AGAIN[to], "proof": proof.note()}
+        digest = _write(home, {**info, **found})
+        ask(home, [example], parts.python)  # the digest that the script checks is the last one
+    size = len(parts.model)
     return Exported(
-        name, version, native.family, to, folder, "model.onnx", len(model), proof, digest, notes
+        name, version, native.family, to, folder, parts.file, size, proof, digest, parts.notes
     )
 
 
@@ -121,20 +152,31 @@ def _check(folder: Path) -> None:
         )
 
 
-def _model(
-    found: Portable, to: To, recorded: Encoded, tolerance: float
-) -> tuple[bytes, dict[str, Any]]:
-    """(the model's bytes, what edge.json says of it besides). Raises NoForm."""
-    if to == "onnx" or int8.is_packed(found.model):
-        return found.model, {}
-    made = int8.quantised(found.model, found.opened, recorded, tolerance)
-    return made.model, {"int8": made.figures.note()}
-
-
-def _inputs(model: bytes) -> list[str]:
+def _onnx(found: Portable, to: To, recorded: Encoded, tolerance: float) -> Parts:
+    """Raises NoForm for a model that cannot be as asked."""
     import onnx
 
-    return [given.name for given in onnx.ModelProto.FromString(model).graph.input]
+    model, notes = found.model, {}
+    if to == "int8" and not int8.is_packed(model):
+        made = int8.quantised(model, found.opened, recorded, tolerance)
+        model, notes = made.model, {"int8": made.figures.note()}
+    inputs = [given.name for given in onnx.ModelProto.FromString(model).graph.input]
+    needs = [f"{package}=={installed(package)}" for package in found.packages]
+    return Parts(model, "model.onnx", "predict_onnx.py", inputs, needs, found.files, notes)
+
+
+def _litert(bundle: Path, native: Predictor, converter: Path | None) -> Parts:
+    """Raises NoForm for a model that is no network."""
+    from models import families
+    from models.edge import litert
+
+    if converter is None:
+        raise EdgeFault(
+            "LiteRT's converter has an environment of its own, got none: name one by --converter"
+        )
+    fitted = families.get(native.family).load(bundle)
+    model, inputs, needs = litert.converted(fitted, native.family, converter)
+    return Parts(model, "model.tflite", "predict_litert.py", inputs, needs, python=converter)
 
 
 def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

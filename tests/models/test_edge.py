@@ -219,7 +219,7 @@ def test_int8_is_a_quarter_of_the_size_and_says_by_how_much_it_differs(
     assert made.size < 0.4 * whole.size
     assert 1e-5 < made.proof.difference <= made.proof.tolerance == 0.02
     info = json.loads((made.folder / "edge.json").read_text(encoding="utf-8"))
-    assert info["precision"] == "int8"
+    assert info["form"] == "int8"
     assert info["int8"]["bytes"] == made.size
     assert info["proof"]["changed"] <= 0.02
     assert alone(made.folder).returncode == 0
@@ -249,6 +249,18 @@ def test_a_script_that_answers_otherwise_is_found_out(
         with pytest.raises(EdgeFault, match=message):
             exported(bundles("logistic"), tmp_path / "edge")
         assert not (tmp_path / "edge").exists()
+
+
+def test_litert_needs_a_network_and_a_converter(
+    bundles: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(EdgeFault, match="name one by --converter"):
+        exported(bundles("mlp"), tmp_path / "edge", "litert")
+    with pytest.raises(EdgeFault, match=r"can't be exported as litert: .* got hgb; use onnx"):
+        exported(bundles("hgb"), tmp_path / "edge", "litert", converter=Path(sys.executable))
+    with pytest.raises(EdgeFault, match="No module named 'litert_torch': name an environment"):
+        exported(bundles("mlp"), tmp_path / "edge", "litert", converter=Path(sys.executable))
+    assert not (tmp_path / "edge").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(

@@ -1,0 +1,1 @@
+"""The environment in which models are converted for the edge."""
