@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-LABELS = 0.3  # of the loss; the rest is the teacher's
+from models.encoding import Encoded
+
+LABELS = 0.1  # of the loss; the rest is the teacher's
+NO_LABEL = -1
+_MINGLED = 0.3  # of the columns of a made-up row are another row's
 
 
 def loss(
@@ -34,3 +39,19 @@ def loss(
         return labels * hard + (1 - labels) * temperature**2 * drawn
 
     return of
+
+
+def mingled(rows: Encoded, count: int, rng: np.random.Generator) -> Encoded:
+    """`count` made-up rows: each a real one with some columns of another.
+
+    They have no label, but the teacher has an answer to them; a student that saw enough of those
+    learns the teacher's function rather than its answers to the training rows (Bucila, Caruana,
+    Niculescu-Mizil, *Model compression*, 2006).
+    """
+    first, second = rng.integers(0, len(rows), (2, count))
+    moved = rng.random((count, rows.numbers.shape[1])) < _MINGLED
+    switched = rng.random((count, rows.codes.shape[1])) < _MINGLED
+    return Encoded(
+        np.where(moved, rows.numbers[second], rows.numbers[first]),
+        np.where(switched, rows.codes[second], rows.codes[first]),
+    )

@@ -1,4 +1,4 @@
-"""Weights on a grid of 255 steps a row: eight bits each, and one step in float32 a row.
+"""Weights on a grid of 255 steps: eight bits each, and one step in float32 a row or column.
 
 The network itself answers with the rounded weights, so whatever holds them in eight bits answers
 exactly as it does.
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 _TOP = 127
 
 
-def steps(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The step of each row (rows, 1) of a matrix: its largest size falls on 127."""
-    largest = np.abs(matrix).max(axis=1, keepdims=True, initial=0.0)
+def steps(matrix: NDArray[np.float32], *, columns: bool = False) -> NDArray[np.float32]:
+    """The step of each row (rows, 1, ...), or of each column (1, columns): its largest size falls
+    on 127. A tall narrow table has few columns, and so few steps."""
+    others = 0 if columns else tuple(range(1, matrix.ndim))
+    largest = np.abs(matrix).max(axis=others, keepdims=True, initial=0.0)
     return np.where(largest > 0, largest / _TOP, 1.0).astype(np.float32)
 
 

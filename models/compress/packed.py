@@ -26,7 +26,8 @@ _MOST = 2**28  # weights of one matrix that a file may state
 @dataclass(frozen=True)
 class Packed:
     """A matrix. gaps uint8 (n,), if its zeros are left out; values float32 or int8 (n,), of all the
-    weights without gaps; step float32 (rows, 1), if the values are whole numbers of steps."""
+    weights without gaps; step float32 (rows, 1) or (1, columns), if the values
+    are whole numbers of steps."""
 
     shape: tuple[int, ...]
     values: NDArray[Any]

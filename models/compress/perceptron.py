@@ -14,11 +14,14 @@ from torch import Tensor
 from models.compress import distil, grid, packed
 from models.compress.pruner import Group, Pruner, slices, weights
 from models.compress.units import compacted
+from models.encoding import Encoded
 from models.families import network
 from models.families.base import TrainingData, Watch
 from models.families.network import Net
 from models.records import Params
 
+COPIES = 4  # made-up rows for each real one, that a student learns from
+TIMES = 4  # steps of a student, of one step of its teacher
 LONGER = 1.5  # epochs of a training in which weights go, of one in which all stay
 
 
@@ -56,11 +59,17 @@ def pruned(
     watch: Watch | None = None,
 ) -> Net:
     """Trained while weights go, one by one ('sparse') or with their units ('units')."""
-    longer = {**params, "epochs": math.ceil(LONGER * int(params["epochs"]))}
+    share = float(params["sparsity"])
+    # what is left of a network needs little of what keeps a whole one from learning by heart
+    longer = {
+        **params,
+        "epochs": math.ceil(LONGER * int(params["epochs"])),
+        "dropout": (1 - share) * float(params["dropout"]),
+    }
     groups = _single if kind == "sparse" else _units
 
     def hook(net: Net, steps: int) -> Pruner:
-        return Pruner(groups(net), target=float(params["sparsity"]), steps=steps)
+        return Pruner(groups(net), target=share, steps=steps)
 
     net = network.train(data, longer, seed=seed, seconds=seconds, watch=watch, hook=hook)
     return compacted(net)
@@ -83,12 +92,23 @@ def _units(net: Net) -> list[Group]:
 def _student(
     data: TrainingData, params: Params, seed: int, seconds: float | None, watch: Watch | None
 ) -> Net:
-    """A network of `student` units a layer that learns from one of `width`."""
+    """A network of `student` units a layer that learns from one of `width`.
+
+    The teacher is asked about made-up rows as well, so that there is more to learn from.
+    """
     teacher = network.train(data, params, seed=seed, seconds=seconds)
-    scores = _scores(teacher, data)
-    small = {**params, "width": params["student"], "dropout": float(params["dropout"]) / 2}
-    rule = distil.loss(scores, torch.from_numpy(data.y), float(params["temperature"]))
-    net = network.train(data, small, seed=seed, seconds=seconds, watch=watch, loss=rule)
+    more = distil.mingled(data.encoded, COPIES * len(data), np.random.default_rng([seed, 3]))
+    rows = Encoded(
+        np.concatenate([data.encoded.numbers, more.numbers]),
+        np.concatenate([data.encoded.codes, more.codes]),
+    )
+    y = np.concatenate([data.y, np.full(len(more), distil.NO_LABEL)])
+    every = TrainingData(rows, np.maximum(y, 0), data.k, data.cardinality)
+    epochs = max(3, math.ceil(int(params["epochs"]) * TIMES / (1 + COPIES)))
+    small = {**params, "width": params["student"], "dropout": 0.0, "epochs": epochs}
+    small["batch"] = min(int(params["batch"]), max(16, len(data) // 16))
+    rule = distil.loss(_scores(teacher, every), torch.from_numpy(y), float(params["temperature"]))
+    net = network.train(every, small, seed=seed, seconds=seconds, watch=watch, loss=rule)
     return compacted(net)
 
 

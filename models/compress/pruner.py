@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from models.compress.pace import Pace
 
-_LOOKS = 160  # times that a training is looked at
+_LOOKS = 120  # times that a training is looked at
 _FADE = 0.9  # of the mean of squared gradients, a look
-_HALVINGS = 20  # of the logarithm of the threshold
-_TINY = 1e-30
+_BINS, _TURNS = 1_024, 2  # of the threshold's logarithm, which is narrowed down twice
+_TINY = 1e-36
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,9 @@ class Pruner:
     @property
     def share(self) -> float:
         """Weights that are removed now, of all of the groups."""
-        return 1.0 - self._left(self._masks) / self._total if self._masks else 0.0
+        if self._masks is None:
+            return 0.0
+        return 1.0 - float(self._left([mask.double().mean() for mask in self._masks])) / self._total
 
     @torch.no_grad()
     def step(self, norm: float) -> None:
@@ -115,18 +117,20 @@ class Pruner:
     def _chosen(self, share: float) -> list[Tensor]:
         """One mask a group, by one threshold on what a weight is worth, so that `share` is gone."""
         worth = [self._worth(group) for group in self._groups]
-        low = min(float(w.min()) for w in worth)
-        high = max(float(w[torch.isfinite(w)].max()) if w.numel() else low for w in worth)
+        logs = [torch.log2(w.clamp(min=_TINY)) for w in worth]
+        finite = [log[torch.isfinite(log)] for log in logs]
+        ends = [(float(f.min()), float(f.max())) for f in finite if len(f)]
+        if not ends:  # the floors are all that there is
+            return [torch.isfinite(w) == 0 for w in worth]
+        low, high = min(a for a, _ in ends) - 1.0, max(b for _, b in ends) + 1.0
         allowed = (1.0 - share) * self._total
-        masks = [w > high for w in worth]  # the floors alone
-        for _ in range(_HALVINGS):
-            middle = (max(low, _TINY) * max(high, _TINY)) ** 0.5
-            tried = [w > middle for w in worth]
-            if self._left(tried) > allowed:
-                low = middle
-            else:
-                high, masks = middle, tried
-        return masks
+        for _ in range(_TURNS):
+            width = (high - low) / _BINS
+            left = self._left([_above(log, low, high) for log in logs])
+            fit = torch.nonzero(left <= allowed + 0.5)
+            at = int(fit[0, 0]) if len(fit) else _BINS - 1
+            low, high = low + at * width, low + (at + 1) * width
+        return [log > high for log in logs]
 
     def _worth(self, group: Group) -> Tensor:
         """What each slice of the group is worth, per weight: (size of the group,), flat."""
@@ -147,17 +151,13 @@ class Pruner:
         worth[kept] = torch.inf
         return worth
 
-    def _left(self, masks: Sequence[Tensor]) -> float:
-        """Weights that stay."""
-        left = 0.0
-        shares: dict[int, float] = {}
-        for group, mask in zip(self._groups, masks, strict=True):
+    def _left(self, shares: Sequence[Tensor]) -> Tensor:
+        """Weights that stay, given the share of each group that stays."""
+        parts: dict[int, Tensor] = {}
+        for group, share in zip(self._groups, shares, strict=True):
             for matrix, _ in group.members:
-                part = float(mask.sum()) / mask.numel()
-                shares[id(matrix)] = shares.get(id(matrix), 1.0) * part
-        for matrix in self._matrices:
-            left += shares[id(matrix)] * matrix.numel()
-        return left
+                parts[id(matrix)] = parts[id(matrix)] * share if id(matrix) in parts else share
+        return torch.stack([parts[id(m)] * m.numel() for m in self._matrices]).sum(0)
 
     def _apply(self, masks: Sequence[Tensor]) -> None:
         for group, mask in zip(self._groups, masks, strict=True):
@@ -168,3 +168,9 @@ class Pruner:
                     shape = [1] * matrix.ndim
                     shape[dim] = -1
                     matrix.mul_(mask.view(shape))
+
+
+def _above(logs: Tensor, low: float, high: float) -> Tensor:
+    """The share of `logs` above each of the upper ends of _BINS bins (_BINS,), float64."""
+    counts = torch.histc(logs, _BINS, low, high).double()
+    return 1.0 - ((logs < low).sum() + counts.cumsum(0)) / logs.numel()
