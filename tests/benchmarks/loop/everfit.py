@@ -131,6 +131,7 @@ class Everfit(Frozen):
             limits = (*limits, settings.worse_by(self.model.deviation, self.model.gate_rows))
         how = Settings(
             columns={c.name: c.kind for c in stream.schema.columns if c.kind != "text"},
+            texts=stream.schema.texts,
             classes=stream.schema.classes,
             thresholds=limits,
             rules=plan.rules,
