@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.encoding import UNKNOWN, Encoded
+from models.encoding import UNKNOWN
 from models.errors import BundleFault
 from models.families.base import TrainingData, Watch, marks, stopwatch
 from models.families.design import Design
 from models.records import Params
-from models.transfer.penalties import PENALTIES, penalty
+from models.transfer.penalties import Alike
 
 _FAR = 10.0  # standard deviations at which a number is cut
 _SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the epochs, after which a watched fit reports
@@ -151,7 +151,15 @@ def train(
     codes = torch.from_numpy(data.encoded.codes)
     y = torch.from_numpy(data.y)
     weights = None if data.weights is None else torch.from_numpy(data.weights).float()
-    alike = Alike.of(data, params, generator)
+    alike = Alike.of(params, data.target, generator)
+
+    def served(rows: Tensor) -> Tensor:
+        """The hidden layer of some rows of the target."""
+        assert data.target is not None
+        seen = data.target.take(rows.numpy())
+        tensors = torch.from_numpy(seen.numbers), torch.from_numpy(seen.codes)
+        return net.hidden(*tensors, dropout, generator)
+
     epochs = int(params["epochs"])
     batch = min(int(params["batch"]), max(16, len(y) // 16))  # a small table needs steps too
     peak, dropout = float(params["learning_rate"]), float(params["dropout"])
@@ -175,7 +183,7 @@ def train(
             else:
                 cost = loss(scores, rows)
             if alike is not None:
-                cost = cost + alike(net, hidden, dropout, generator)
+                cost = cost + alike(hidden, served)
             optimiser.zero_grad()
             cost.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -198,38 +206,6 @@ def _loss(scores: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return functional.cross_entropy(scores, y)
     return (functional.cross_entropy(scores, y, reduction="none") * weights).mean()
-
-
-class Alike:
-    """The penalty that makes rows of the target look like the labelled ones in the hidden layer."""
-
-    def __init__(
-        self, method: str, strength: float, target: Encoded, generator: torch.Generator
-    ) -> None:
-        self.method, self.strength = method, strength
-        self.numbers, self.codes = torch.from_numpy(target.numbers), torch.from_numpy(target.codes)
-        self.order = torch.randperm(len(target), generator=generator)
-        self.at = 0
-
-    @classmethod
-    def of(cls, data: TrainingData, params: Params, generator: torch.Generator) -> Alike | None:
-        """None where the parameters ask for none."""
-        method = str(params.get("adapt", "none"))
-        if method not in PENALTIES or data.target is None:
-            return None
-        return cls(method, float(params["adapt_strength"]), data.target, generator)
-
-    def __call__(
-        self, net: Net, hidden: Tensor, dropout: float, generator: torch.Generator
-    ) -> Tensor:
-        """Of as many target rows as `hidden` has, the next ones in a fixed random order."""
-        places = (torch.arange(len(hidden)) + self.at) % len(self.order)
-        self.at = int(places[-1]) + 1
-        rows = self.order[places]
-        other = net.hidden(self.numbers[rows], self.codes[rows], dropout, generator)
-        if min(len(hidden), len(other)) < 2:
-            return hidden.new_zeros(())
-        return penalty(self.method, self.strength, hidden, other)
 
 
 def save(module: Any, path: Path) -> None:

@@ -19,6 +19,7 @@ from models.families.text_batches import Texts, batches, steps_of
 from models.families.text_network import Deep, Shape, TextNet, log_ratios, made
 from models.records import Params
 from models.text.tokenizer import PAD, Tokenizer
+from models.transfer.penalties import Alike
 
 _SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the epochs, after which a watched fit reports
 _UNSEEN = (
@@ -111,11 +112,12 @@ def train(
     valid: list[list[int]] | None = None,
     loss: Loss | None = None,
     hook: Callable[[TextNet, int], Hook] | None = None,
+    served: list[list[int]] | None = None,
 ) -> TextNet:
     """Minimise cross-entropy, or `loss`; the rates warm up and fall by a cosine.
 
-    `ids` are the tokens of the rows, `valid` those of the rows that are watched. `hook` is given
-    the network and the number of steps before the first one.
+    `ids` are the tokens of the rows, `valid` those of the rows that are watched, `served` those of
+    the target. `hook` is given the network and the number of steps before the first one.
     """
     check = stopwatch(seconds)
     generator = torch.Generator().manual_seed(seed)
@@ -139,6 +141,7 @@ def train(
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
     peaks = [group["lr"] for group in groups]
     told = hook(net, steps) if hook is not None else None
+    alike = _alike(net, data, params, served, terms, generator)
     stages = marks(epochs, _SHARES, 1)
     for epoch in range(1, epochs + 1):
         for part in batches(rows.texts.lengths, size, generator, bucketed=bucketed):
@@ -147,8 +150,11 @@ def train(
             rate *= (1 + math.cos(math.pi * step / steps)) / 2
             for group, peak in zip(groups, peaks, strict=True):
                 group["lr"] = peak * rate
-            scores = net.last(rows.hidden(net, part, dropout, generator))
+            hidden = rows.hidden(net, part, dropout, generator)
+            scores = net.last(hidden)
             cost = loss(scores, part) if loss is not None else _loss(scores, y[part], weights, part)
+            if alike is not None:
+                cost = cost + alike(hidden)
             net.zero_grad()
             cost.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -163,6 +169,23 @@ def train(
     if told is not None:
         told.finish()
     return net.whole(terms.kept)
+
+
+def _alike(
+    net: TextNet,
+    data: TrainingData,
+    params: Params,
+    served: list[list[int]] | None,
+    terms: Terms,
+    generator: torch.Generator,
+) -> Callable[[Tensor], Tensor] | None:
+    """The penalty of a batch's hidden layer, where the parameters ask for one."""
+    found = Alike.of(params, data.target, generator)
+    if found is None or data.target is None or served is None:
+        return None
+    target = _rows(data.target, served, net.shape, terms)
+    dropout = float(params["dropout"])
+    return lambda hidden: found(hidden, lambda rows: target.hidden(net, rows, dropout, generator))
 
 
 def _rows(encoded: Encoded, ids: list[list[int]], shape: Shape, terms: Terms) -> Rows:

@@ -36,7 +36,7 @@ class TextNetwork:
 
     name = "textnet"
     reads: ClassVar[frozenset[str]] = frozenset({"number", "category", "text"})
-    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "self"})
+    adapts: ClassVar[frozenset[str]] = frozenset({"weights", "coral", "mmd", "self"})
     space = Space(
         (
             Categorical("unit", UNITS),
@@ -85,9 +85,18 @@ class TextNetwork:
 
         tokenizer, ids = tokenised(data.encoded, params)
         valid = None if watch is None else tokenizer.ids(texts_of(watch.valid))
+        served = None if data.target is None else tokenizer.ids(texts_of(data.target))
         with one_thread():
             net = text_training.train(
-                data, tokenizer, ids, params, seed=seed, seconds=seconds, watch=watch, valid=valid
+                data,
+                tokenizer,
+                ids,
+                params,
+                seed=seed,
+                seconds=seconds,
+                watch=watch,
+                valid=valid,
+                served=served,
             )
         return FittedTextNetwork(net, tokenizer)
 

@@ -7,16 +7,51 @@ scale, which a network could otherwise shrink to please them: each lies between 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from models.encoding import Encoded
 from models.errors import SpaceFault
+from models.records import Params
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 PENALTIES = ("coral", "mmd")
 _SCALES = (0.5, 1.0, 2.0)  # of the median distance
 _HEAVIEST = 10.0  # times the penalty, at strength 1
+
+
+class Alike:
+    """The penalty in a training loop: each step, as many rows of the target as of the source."""
+
+    def __init__(self, method: str, strength: float, rows: int, generator: Generator) -> None:
+        import torch
+
+        self.method, self.strength = method, strength
+        self.order = torch.randperm(rows, generator=generator)
+        self.at = 0
+
+    @classmethod
+    def of(cls, params: Params, target: Encoded | None, generator: Generator) -> Alike | None:
+        """None where the parameters ask for no penalty, or where there is no target."""
+        method = str(params.get("adapt", "none"))
+        if method not in PENALTIES or target is None:
+            return None
+        return cls(method, float(params["adapt_strength"]), len(target), generator)
+
+    def __call__(self, source: Tensor, hidden: Callable[[Tensor], Tensor]) -> Tensor:
+        """Of hidden rows `source`, and of `hidden(rows)` of the next rows in a fixed random order,
+        as many; 0 where either are fewer than two."""
+        import torch
+
+        rows = self.order[
+            (torch.arange(min(len(source), len(self.order))) + self.at) % len(self.order)
+        ]
+        self.at = (self.at + len(rows)) % len(self.order)
+        if min(len(source), len(rows)) < 2:
+            return source.new_zeros(())
+        return penalty(self.method, self.strength, source, hidden(rows))
 
 
 def penalty(method: str, strength: float, source: Tensor, target: Tensor) -> Tensor:

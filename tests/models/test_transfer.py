@@ -232,3 +232,32 @@ def test_a_bundle_is_fitted_towards_the_rows_that_are_served(tmp_path) -> None:
         proba = model.predict_proba({name: target[name].to_numpy() for name in ("x", "z")})
         found[way] = float(np.mean((proba[:, 1] > 0.5) == (target["y"] == "a")))
     assert found["weights"] > found["none"] + 0.1
+
+
+@pytest.mark.parametrize("way", ["coral", "mmd"])
+def test_a_text_network_s_penalty_changes_what_it_learns_by_its_strength(way: str) -> None:
+    rng = np.random.default_rng(0)
+    own, foreign = ["plot", "scene", "actor"], ["battery", "screen", "signal"]
+
+    def texts(words: list[str], n: int) -> list[str]:
+        mood = np.array([["bad", "awful"], ["good", "great"]])[np.arange(n) % 2]
+        return [" ".join([*rng.choice(words, 3), *rng.choice(m, 1)]) for m in mood]
+
+    nothing = np.empty((120, 0))
+    data = TrainingData(
+        encoded(nothing, texts(own, 120)), np.arange(120) % 2, 2, (),
+        target=encoded(nothing, texts(foreign, 120)),
+    )  # fmt: skip
+    family = families.get("textnet")
+    late = encoded(nothing, texts(foreign, 120))
+
+    def answers(**more: object) -> np.ndarray:
+        params = {**family.default, "epochs": 4, "width": 16, **more}
+        made, left = adapt.prepared(family, data, params, seed=0)
+        return adapt.fit(family, made, left, seed=0).predict_proba(late)
+
+    adapted = answers(adapt=way, adapt_strength=0.5)
+    assert np.array_equal(adapted, answers(adapt=way, adapt_strength=0.5))  # by its seed
+    odds = [np.log(np.clip(proba[:, 1], 1e-300, None)) for proba in (adapted, answers())]
+    assert np.abs(odds[0] - odds[1]).max() > 0.1
+    assert (adapted.argmax(axis=1) == np.arange(120) % 2).mean() > 0.9
