@@ -167,6 +167,56 @@ def year(
         write(tables, json_path)
 
 
+@command.command(cls=Command)
+@click.option("--repetitions", type=click.IntRange(0), default=1_000, help="Pairs; 0: no level.")
+@click.option("--power", type=click.IntRange(0), default=100, help="Pairs of each change; 0: none.")
+@click.option("--slow", type=click.IntRange(1), default=20, help="Pairs at most for slow tests.")
+@click.option("--rows", type=click.IntRange(20), default=200, help="Texts a side.")
+@click.option("--permutations", type=click.IntRange(19), default=999)
+@click.option("--at", type=click.FloatRange(0, 1, min_open=True), default=0.01, help="Level there.")
+@click.option("--years", type=click.IntRange(0), default=2, help="Of daily checks.")
+@click.option("--episodes", type=click.IntRange(0), default=10, help="Streams with a real change.")
+@click.option("--per-day", type=click.IntRange(50), default=200, help="Texts.")
+@seed_option
+@only_option
+@json_option
+def text(
+    repetitions: int,
+    power: int,
+    slow: int,
+    rows: int,
+    permutations: int,
+    at: float,
+    years: int,
+    episodes: int,
+    per_day: int,
+    seed: int,
+    only: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Texts: level and power of the witnesses, and years of daily checks (EVERFIT_DATA)."""
+    from tests.benchmarks.drift import text_years, texts
+
+    chosen = [name for name in texts.TESTS if not only or any(part in name for part in only)]
+    common: dict[str, Any] = {"tests": chosen, "slow": slow, "rows": rows, "seed": seed}
+    common |= {"permutations": permutations, "say": _say}
+    tables: dict[str, Rows] = {}
+    if chosen and repetitions:
+        tables["nothing changes"] = texts.level(repetitions=repetitions, **common)
+    if chosen and power:
+        tables[f"rejections at {at:g}"] = texts.power(repetitions=power, at=at, **common)
+    if years or episodes:
+        plan = text_years.Plan(per_day=per_day)
+        tables["checks every day"] = text_years.run(
+            plan, years=years, episodes=episodes, seed=seed, say=_say
+        )
+    for name, table in tables.items():
+        click.echo(name)
+        show(table)
+    if json_path is not None:
+        write(tables, json_path)
+
+
 def _tests(names: Sequence[str], peers: bool, only: Sequence[str]) -> tuple[str, ...]:
     from tests.benchmarks.drift.methods import PEERS
 
