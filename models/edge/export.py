@@ -174,9 +174,16 @@ def _litert(bundle: Path, native: Predictor, converter: Path | None) -> Parts:
         raise EdgeFault(
             "LiteRT's converter has an environment of its own, got none: name one by --converter"
         )
-    fitted = families.get(native.family).load(bundle)
+    fitted: Any = families.get(native.family).load(bundle)
     model, inputs, needs = litert.converted(fitted, native.family, converter)
-    return Parts(model, "model.tflite", "predict_litert.py", inputs, needs, python=converter)
+    beside: dict[str, str] = {}
+    if native.family == "textnet":
+        from models.edge import tokens
+
+        beside = tokens.files(bundle, native.encoder, fitted.net.shape)
+    return Parts(
+        model, "model.tflite", "predict_litert.py", inputs, needs, beside, python=converter
+    )
 
 
 def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.edge.proof import EdgeFault
 from models.onnx.export import NoForm
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).parent / "scripts" / "convert_litert.py"
 _SECONDS = 900.0
 _ASKED = (
-    "import importlib.metadata as m; print(*(f'{p}=={m.version(p)}' for p in "
-    "('numpy', 'ai-edge-litert')), sep='\\n')"
+    "import importlib.metadata as m, sys; print(*(f'{p}=={m.version(p)}' for p in "
+    "sys.argv[1:]), sep='\\n')"
 )
 
-FAMILIES = ("mlp",)
+FAMILIES = ("mlp", "textnet")
 
 
 def python_of(environment: Path) -> Path:
@@ -39,12 +39,18 @@ def converted(fitted: Fitted, family: str, python: Path) -> tuple[bytes, list[st
         raise NoForm(f"LiteRT is for networks ({', '.join(FAMILIES)}), got {family}; use onnx")
     from models.edge import networks
 
-    module, given = networks.perceptron(fitted.module)  # type: ignore[attr-defined]
+    own: Any = fitted
+    packages = ["numpy", "ai-edge-litert"]
+    if family == "textnet":
+        module, given = networks.text(own.net)
+        packages.append("tokenizers")
+    else:
+        module, given = networks.perceptron(own.module)
     with tempfile.TemporaryDirectory(prefix="everfit-litert-") as home:
         program, model = Path(home) / "program.pt2", Path(home) / "model.tflite"
         networks.write(module, given, program)
         _run([str(python), "-I", str(_SCRIPT), str(program), str(model)])
-        needs = _run([str(python), "-I", "-c", _ASKED]).split()
+        needs = _run([str(python), "-I", "-c", _ASKED, *packages]).split()
         return model.read_bytes(), list(given), [line.partition("+")[0] for line in needs]
 
 

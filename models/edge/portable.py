@@ -34,6 +34,18 @@ def portable(bundle: Path, native: Predictor) -> Portable:
 
         return terms.portable(FittedTfidf.load(bundle), native.encoder)
     model, rows_at_once = _model(bundle, native)
+    if native.family == "textnet":
+        from models.edge import tokens
+        from models.text.tokenizer import Tokenizer
+        from models.text.tokens import texts_of
+
+        cutter = Tokenizer.load(bundle)
+        return Portable(
+            model,
+            lambda form: Session(form, rows_at_once, lambda rows: cutter.padded(texts_of(rows))),
+            tokens.files(bundle, native.encoder),
+            (*PACKAGES, "tokenizers"),
+        )
     return Portable(model, lambda form: Session(form, rows_at_once))
 
 

@@ -182,6 +182,8 @@ class _Rewriting:
         for node in self._proto.graph.node:
             if node.op_type in ("Gemm", "MatMul"):
                 self._layer(node, how)
+            elif node.op_type == "Conv":
+                self._filters(node)
             elif node.op_type == "Gather" and _attribute(node, "axis", 0) == 0:
                 self._table(node)
             else:
@@ -236,6 +238,18 @@ class _Rewriting:
         if len(node.input) > 2:
             product = self._node("Add", product, node.input[2])
         self._nodes.append(helper.make_node("Identity", [product], [node.output[0]]))
+
+    def _filters(self, node: NodeProto) -> None:
+        """A convolution with a kernel (outputs, inputs, ...) that is known."""
+        constant = self._constants.get(node.input[1])
+        values = None if constant is None else numpy_helper.to_array(constant)
+        if values is not None and values.dtype.kind == "f" and values.size >= LEAST:
+            largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+            scale = np.where(largest > 0, largest / _LIMIT, 1.0).astype(values.dtype)
+            packed = self._constant(np.rint(values / scale).astype(np.int8))
+            node.input[1] = self._unpacked(packed, scale)
+            self.packed += 1
+        self._nodes.append(node)
 
     def _sum(self, x: str, weights: str, scale: NDArray[Any]) -> str:
         """x W in whole numbers: each row of x, which is not negative, by its own largest value."""

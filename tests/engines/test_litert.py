@@ -98,3 +98,43 @@ def test_a_network_answers_alike_by_the_interpreter(
     np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-5)
     needs = (made.folder / "requirements.txt").read_text(encoding="utf-8")
     assert [line.split("==")[0] for line in needs.splitlines()] == ["numpy", "ai-edge-litert"]
+
+
+WORDS = (
+    "free",
+    "win",
+    "caf\u00e9",
+    "meeting",
+    "don't",
+    "\u00a31,000",
+    "re:",
+    "you",
+    "\u4f60\u597d",
+)
+
+
+@pytest.mark.parametrize("deep", ["conv", "attention"])
+def test_a_text_network_answers_alike_by_the_interpreter(
+    deep: str, python: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(0, 40))) for _ in range(120)]
+    frame = pd.DataFrame({"body": [*texts, " ".join(WORDS * 100)]})  # the last one is cut
+    frame["x"] = rng.normal(size=len(frame)).round(2)
+    frame["y"] = (frame["body"].str.count("free") + frame["x"] > 2).astype(int)
+    beside = [Column("x", "number")] if deep == "conv" else []
+    schema = Schema((Column("body", "text"), *beside), "y", (0, 1))
+    params: dict[str, Any] = {"textnet.deep": deep, "textnet.epochs": 3, "textnet.width": 16}
+    fit_bundle(frame, schema, {"family": "textnet", **params}, folder=tmp_path / "bundle", seed=0)
+    made = edge.export(
+        tmp_path / "bundle",
+        tmp_path / "edge",
+        "litert",
+        frame[[column.name for column in schema.columns]].to_dict("records"),
+        name="mail",
+        version="1",
+        converter=python,
+    )
+    assert made.proof.difference <= 1e-5
+    assert made.proof.recorded == 121
+    assert "tokenizers==" in (made.folder / "requirements.txt").read_text(encoding="utf-8")

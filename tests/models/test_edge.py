@@ -188,8 +188,7 @@ def letters(n: int = 200) -> pd.DataFrame:
     "params",
     [
         {"cut": "words", "words": 1, "letters": 0, "weights": "tfidf", "ratio": "none"},
-        {"cut": "marks", "words": 3, "letters": 4, "weights": "log", "ratio": "bayes"},
-        {"cut": "case", "words": 2, "letters": 0, "weights": "presence", "ratio": "none"},
+        {"cut": "case", "words": 3, "letters": 4, "weights": "log", "ratio": "bayes"},
     ],
 )
 def test_texts_are_cut_as_the_model_cuts_them(params: dict[str, object], tmp_path: Path) -> None:
@@ -209,6 +208,34 @@ def test_texts_are_cut_as_the_model_cuts_them(params: dict[str, object], tmp_pat
     assert done.returncode == 0, done.stderr
     info = json.loads((tmp_path / "onnx" / "edge.json").read_text(encoding="utf-8"))
     assert json.loads(done.stdout) == info["answers"]
+
+
+@pytest.mark.parametrize("deep", ["conv", "attention"])
+def test_a_text_network_brings_its_tokenizer(deep: str, tmp_path: Path) -> None:
+    frame = letters()
+    params = {
+        "deep": deep,
+        "epochs": 3,
+        "width": 16,
+        "unit": "pieces" if deep == "conv" else "words",
+    }
+    chosen = {"family": "textnet", **{f"textnet.{key}": value for key, value in params.items()}}
+    fit_bundle(frame, LETTERS, chosen, folder=tmp_path / "bundle", seed=0)
+    asked = frame.drop(columns="y").astype(object)
+    recorded = asked.where(asked.notna(), None).to_dict("records")
+    sizes = []
+    for to in ("onnx", "int8"):
+        made = edge.export(
+            tmp_path / "bundle", tmp_path / to, to, recorded, name="mail", version="1"
+        )
+        assert made.proof.difference <= made.proof.tolerance == edge.TOLERANCE[to]
+        sizes.append(made.size)
+        assert "tokenizers==" in (made.folder / "requirements.txt").read_text(encoding="utf-8")
+    assert sizes[1] < 0.35 * sizes[0]
+    done = alone(tmp_path / "onnx")
+    assert done.returncode == 0, done.stderr
+    info = json.loads((tmp_path / "onnx" / "edge.json").read_text(encoding="utf-8"))
+    np.testing.assert_allclose(json.loads(done.stdout), info["answers"], atol=1e-7)
 
 
 def test_int8_is_a_quarter_of_the_size_and_says_by_how_much_it_differs(

@@ -14,6 +14,8 @@ for name, digest in json.loads((HOME / "digest.json").read_text("utf-8"))["files
         sys.exit(f"{name} is not as it was exported: copy the folder again")
 INFO = json.loads((HOME / "edge.json").read_text("utf-8"))
 KNOWN = {column: {t: i for i, t in enumerate(v, 2)} for column, v in INFO["categories"].items()}
+if INFO["texts"]:
+    from cutting import cut
 ANSWER = Interpreter(str(HOME / INFO["model"])).get_signature_runner()
 
 
@@ -30,10 +32,9 @@ def predict(rows):
 
 
 def answer(row):
-    feed = {
-        "numbers": np.array([[row[column] for column in INFO["numbers"]]], np.float32),
-        "codes": np.array([[code(column, row[column]) for column in KNOWN]], np.int32),
-    }
+    numbers = np.array([[row[column] for column in INFO["numbers"]]], np.float32)
+    codes = np.array([[code(column, row[column]) for column in KNOWN]], np.int32)
+    feed = {"numbers": numbers, "codes": codes} | (cut([row]) if INFO["texts"] else {})
     return next(iter(ANSWER(**{name: feed[name] for name in INFO["inputs"]}).values()))
 
 
