@@ -19,6 +19,7 @@ COMMANDS = (
     "down",
     "train",
     "tune",
+    "size",
     "transfer",
     "serve",
     "watch",

@@ -48,5 +48,6 @@ def report(
     off = np.abs(told - real) / np.maximum(np.abs(real), 1e-12) if ratio else np.abs(told - real)
     a, b = (np.log(np.maximum(real, 1e-12)), np.log(told)) if ratio else (real, told)
     total = float(((a - a.mean()) ** 2).sum())
-    r2 = 1.0 - float(((a - b) ** 2).sum()) / total if len(a) > 1 and total > 0 else None
+    varies = total > 1e-9 * float((a**2).sum())
+    r2 = 1.0 - float(((a - b) ** 2).sum()) / total if varies else None
     return Report(target, len(real), r2, float(np.median(off)), float(inside.mean()), dict(shapes))

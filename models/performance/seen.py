@@ -15,6 +15,7 @@ ANSWERING = frozenset(  # figures that depend on the form in which a model is se
     {"throughput_rows_s", "predict_cpu_ms", "size_mb", "latency_ms", "latency_p95_ms"}
 )
 _FITTING = frozenset({"fit_cpu_s", SECONDS})
+TIMED = (ANSWERING | _FITTING) - {"size_mb"}  # by a clock, which other work disturbs
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ _PENALTIES = tuple(
     10.0 ** (2 - k / 2) for k in range(13)
 )  # noise variances, of targets of variance 1
 _OF_A_SEARCH = 0.2  # deviation of what all trials of one search have in common
-_EARNED = 3.0  # deviations by which a process must be better than ridge to take its place
-_ENOUGH = 12  # configurations, below which it is not even tried
+_EARNED = 1.0  # deviations by which a process must be better than ridge to take its place
+_ENOUGH = 8  # configurations, below which it is not even tried
 _PRIOR = Prior(noise=0.01, noise_spread=1.5)
 
 
@@ -96,7 +96,8 @@ class Process:
 def chosen(
     features: Features, points: Array, y: Array, groups: Ints, searches: Ints, kinds: Sequence[str]
 ) -> Shape:
-    """Ridge, unless a process is certainly better on the configurations that are left out.
+    """Ridge, unless a process is better on the configurations that are left out, by more than the
+    deviation of the difference.
 
     kinds: what may be chosen; one alone is taken as it is.
     """

@@ -66,7 +66,7 @@ def test_latency_of_unseen_configurations_is_foretold_and_the_error_is_told_befo
     assert set(real.shapes) == {"hgb", "logistic", "mlp"}
 
 
-def test_a_process_takes_ridges_place_where_it_is_certainly_better_alone():
+def test_a_process_takes_ridges_place_only_where_it_is_better():
     bent = Performance(past(8, 30), ["latency_ms"]).reports()[0].shapes
     assert PROCESS in bent.values()
     learnt, shapes = past(4, 30), []
@@ -76,7 +76,18 @@ def test_a_process_takes_ridges_place_where_it_is_certainly_better_alone():
         (told,) = Performance(noise, ["latency_ms"]).reports()
         shapes += told.shapes.values()
         assert told.r2 < 0.25  # nothing can be said, and it says so
-    assert shapes.count(RIDGE) >= 8
+    assert shapes.count(RIDGE) >= 7
+
+
+def test_a_measurement_while_the_machine_was_busy_does_no_harm():
+    learnt = past(4, 20)
+    for i in range(0, len(learnt), 23):
+        late = {**learnt[i].figures, "latency_ms": 300.0}
+        learnt[i] = replace(learnt[i], figures=late)
+    told = Performance(learnt, ["latency_ms"]).report_on(
+        seen(trials(150, seed=9), "n"), "latency_ms"
+    )
+    assert told.error < 0.15
 
 
 def test_the_same_configuration_in_many_searches_does_not_flatter():
