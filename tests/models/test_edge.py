@@ -115,13 +115,7 @@ def test_every_family_answers_alike_without_everfit(
     assert made.proof.difference < 5e-6
     assert (made.proof.recorded, made.proof.beside) == (300, 300)
     assert made.proof.batches == (1, 2, 33)
-    (tmp_path / "rows.json").write_text(json.dumps(rows(table())[:40]), encoding="utf-8")
-    done = alone(made.folder, str(tmp_path / "rows.json"))
-    assert done.returncode == 0, done.stderr
-    native = Predictor.load(bundles(family), native=True)
-    np.testing.assert_allclose(
-        json.loads(done.stdout), native.predict_proba(table()[:40]), atol=1e-5
-    )
+    assert bundle_files.verify(made.folder) == made.digest
 
 
 def test_a_folder_says_what_it_is_and_is_sealed(
@@ -137,6 +131,10 @@ def test_a_folder_says_what_it_is_and_is_sealed(
     assert bundle_files.verify(made.folder) == made.digest
     done = alone(made.folder)
     np.testing.assert_allclose(json.loads(done.stdout), info["answers"], atol=info["tolerance"])
+    (tmp_path / "rows.json").write_text(json.dumps(rows(table())[:40]), encoding="utf-8")
+    done = alone(made.folder, str(tmp_path / "rows.json"))
+    expected = Predictor.load(bundles("mlp"), native=True).predict_proba(table()[:40])
+    np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-5)
     names = {path.name for path in made.folder.iterdir()}
     assert names == {
         "digest.json",
@@ -249,7 +247,6 @@ def test_int8_is_a_quarter_of_the_size_and_says_by_how_much_it_differs(
     assert info["form"] == "int8"
     assert info["int8"]["bytes"] == made.size
     assert info["proof"]["changed"] <= 0.02
-    assert alone(made.folder).returncode == 0
     with pytest.raises(EdgeFault, match=r"churn can.t be exported as int8: .* 1e-06 is allowed"):
         exported(bundles("mlp"), tmp_path / "int8", "int8", tolerance=1e-6)
     assert bundle_files.verify(tmp_path / "int8") == made.digest  # what was there still is
