@@ -127,16 +127,19 @@ def sentences(detail: Mapping[str, Any], level: float = LEVEL) -> tuple[str, ...
             before, now = percent(found["unseen_before"]), percent(found["unseen_now"])
             told.append(f"{name}: words never seen {before} -> {now}")
         for sign, word in ((1, "more"), (-1, "fewer")):
-            terms = [t for t in found["terms"] if sign * (t["now"] - t["before"]) > 0][:5]
-            said = ", ".join(
-                f"{t['word']!r} {percent(t['before'])} -> {percent(t['now'])}" for t in terms
-            )
-            if said:
-                told.append(f"{name}: {word} texts with {said}")
+            terms = [t for t in found["terms"] if sign * (t["now"] - t["before"]) > 0]
+            for burst, where in ((False, ""), (True, " in bursts")):
+                said = _words([t for t in terms if t.get("burst", False) is burst][:5])
+                if said:
+                    told.append(f"{name}: {word} texts{where} with {said}")
         for form, one in found["forms"].items():
             if one["p_value"] <= level:
                 told.append(f"{name}: {_form(form, one['before'], one['now'])}")
     return tuple(told)
+
+
+def _words(terms: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{t['word']!r} {percent(t['before'])} -> {percent(t['now'])}" for t in terms)
 
 
 def _form(name: str, before: float, now: float) -> str:
@@ -147,7 +150,7 @@ def _form(name: str, before: float, now: float) -> str:
 
 def _figures(name: str, found: Comparison) -> str:
     before, now = (percent(share) for share in found.unseen)
-    moved = f", {len(found.terms)} of {found.words:,} words moved" if found.terms else ""
+    moved = f", {len(found.moved)} of {found.words:,} words moved" if found.moved else ""
     return f"{name}: words never seen {before} -> {now}{moved}"
 
 
@@ -160,7 +163,7 @@ def _told(found: Comparison, p_value: float, rows: tuple[int, int]) -> dict[str,
         "unseen_p_value": found.unseen_p,
         "out_of_vocabulary": found.new,
         "words": found.words,
-        "moved": len(found.terms),
+        "moved": len(found.moved),
         "terms": [_term(t) for t in named(found.terms, rows, _TOLD)],
         "forms": {
             f.name: {
@@ -180,6 +183,7 @@ def _term(term: Term) -> dict[str, Any]:
         "before": term.before,
         "now": term.now,
         "p_value": term.p_value,
+        "burst": term.burst,
     }
 
 

@@ -56,6 +56,7 @@ class Term:
     before: float
     now: float
     p_value: float
+    burst: bool = False  # it moved if all texts are independent, but may be a few bursts: no proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,15 @@ class Comparison:
     unseen_p: float
     together_p: float
     new: float  # mean share of a text's words that the whole reference lacks, now
-    terms: tuple[Term, ...]  # that moved at the level, the farthest first
+    terms: tuple[Term, ...]  # that moved at the level, the farthest first, and then those in bursts
     forms: tuple[Form, ...]
     words: int  # tested
     effect: float
+
+    @property
+    def moved(self) -> tuple[Term, ...]:
+        """The words that moved by more than bursts."""
+        return tuple(t for t in self.terms if not t.burst)
 
     @property
     def p_value(self) -> float:
@@ -88,7 +94,7 @@ class Comparison:
             self.unseen_p,
             self.together_p,
             *(f.p_value for f in self.forms),
-            *(t.p_value for t in self.terms),
+            *(t.p_value for t in self.moved),
         )
 
 
@@ -125,7 +131,7 @@ def compare(
     fresh = held[late] @ (before == 0).astype(np.float64) / np.maximum(known[late], 1)
     effect = max(
         _distance(scores, late),
-        *(abs(t.now - t.before) for t in terms),
+        *(abs(t.now - t.before) for t in terms if not t.burst),
         *(f.distance - 2 * _DELTA * math.sqrt(1 / m + 1 / n) for f in shapes),
         0.0,
     )
@@ -231,13 +237,13 @@ def _terms(
     picked = _testable(before + now, m, n, level)
     if not len(picked):
         return (), 0
-    p_values = fisher(before[picked], m, now[picked], n)
-    adjusted = holm(p_values)
+    plain = fisher(before[picked], m, now[picked], n)
+    adjusted = plainly = holm(plain)
     if spans is not None:
+        p_values = np.ones(len(picked))
         columns = held.tocsc()
-        likely = np.argsort(p_values, kind="stable")[:_CANDIDATES]
-        p_values[np.setdiff1d(np.arange(len(picked)), likely)] = 1.0
-        for place in likely[adjusted[likely] <= level]:
+        likely = np.argsort(plain, kind="stable")[:_CANDIDATES]
+        for place in likely[plainly[likely] <= level]:
             code = picked[place]
             flags = np.zeros(m + n, dtype=bool)
             flags[columns.indices[columns.indptr[code] : columns.indptr[code + 1]]] = True
@@ -246,11 +252,18 @@ def _terms(
             p_values[place] = moved(int(before[code]), m, *worth(int(now[code]), n, effect, up=up))
         adjusted = holm(p_values)
     found = [
-        Term(str(words[code]), before[code] / m, now[code] / n, min(1.0, _QUESTIONS * float(p)))
-        for code, p in zip(picked, adjusted, strict=True)
-        if p <= level
+        Term(
+            str(words[code]),
+            float(before[code] / m),
+            float(now[code] / n),
+            min(1.0, _QUESTIONS * float(p)),
+            bool(p > level),
+        )
+        for code, p, free in zip(picked, adjusted, plainly, strict=True)
+        if free <= level
     ]
-    return tuple(sorted(found, key=lambda t: (-abs(t.now - t.before), t.word))), len(picked)
+    found.sort(key=lambda t: (t.burst, -abs(t.now - t.before), t.word))
+    return tuple(found), len(picked)
 
 
 def _testable(pooled: NDArray[np.int64], m: int, n: int, level: float) -> NDArray[np.int64]:

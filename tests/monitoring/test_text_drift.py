@@ -153,8 +153,11 @@ def test_one_burst_is_no_new_world():
     without = burst.drop(columns="time")
     known = compare(list(REFERENCE["body"]), list(without["body"]))
     assert "quellbert" in {t.word for t in known.terms}
-    found = vocabulary_signal(REFERENCE, burst, ["body"]).detail["columns"]["body"]["terms"]
-    assert "quellbert" not in {t["word"] for t in found}
+    signal = vocabulary_signal(REFERENCE, burst, ["body"])
+    found = {t["word"]: t["burst"] for t in signal.detail["columns"]["body"]["terms"]}
+    assert found["quellbert"] is True
+    assert signal.detail["columns"]["body"]["moved"] == sum(not b for b in found.values())
+    assert any("more texts in bursts with" in line for line in sentences(signal.detail))
 
 
 @pytest.mark.parametrize(
