@@ -43,13 +43,13 @@ class Texts:
         return len(self.lengths)
 
     def flat(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(ids of those texts one after the other, where each begins) for `embedding_bag`."""
+        """(ids of those texts one after the other, how many are of each)."""
         lengths = self.lengths[rows]
         ends = torch.cumsum(lengths, 0)
         offsets = ends - lengths
         places = torch.arange(int(ends[-1]) if len(ends) else 0)
         shift = torch.repeat_interleave(self.starts[rows] - offsets, lengths)
-        return self.ids[places + shift], offsets
+        return self.ids[places + shift], lengths
 
     @property
     def owner(self) -> Tensor:

@@ -150,10 +150,11 @@ class TextNet(nn.Module):
         found = functional.embedding(places, self.wide * self.ratio) * known
         return found.sum(1) / known.sum(1).clamp(min=1).sqrt()
 
-    def bag_flat(self, places: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
-        """The same of flat rows of the table, texts beginning at `offsets`."""
-        total = functional.embedding_bag(places, self.wide * self.ratio, offsets, mode="sum")
-        return total / counts.clamp(min=1).sqrt()[:, None]
+    def bag_flat(self, places: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
+        """The same of flat rows of the table, `lengths` of each text, which has `counts` runs."""
+        # a segment's sum takes a ninth of the time of embedding_bag, whose backward pass sorts
+        found = (self.wide * self.ratio).index_select(0, places)
+        return segments(found, "sum", lengths) / counts.clamp(min=1).sqrt()[:, None]
 
     def pooled(self, tokens: Tensor) -> Tensor:
         """What the deep part makes of padded tokens: (n, width)."""
@@ -168,9 +169,18 @@ class TextNet(nn.Module):
         share = known / known.sum(1, keepdim=True).clamp(min=1)
         return (x * share.unsqueeze(2)).sum(1)
 
-    def pooled_flat(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """`pooled` of a bag, of flat ids."""
-        return functional.embedding_bag(ids, self.table, offsets, mode="mean")
+    def pooled_flat(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """`pooled` of flat ids, `lengths` of each text: without padding. Not for attention."""
+        x = self.table.index_select(0, ids)
+        if self.shape.deep == "bag":
+            return segments(x, "sum", lengths) / lengths.clamp(min=1)[:, None]
+        ends = lengths[lengths > 0].cumsum(0)
+        last = torch.zeros(len(ids), 1)
+        last[ends - 1] = 1.0
+        first = torch.roll(last, 1, 0)
+        before, here, after = (x @ self.filters[:, :, tap].T for tap in range(WINDOW))
+        x = here + torch.roll(before, 1, 0) * (1 - first) + torch.roll(after, -1, 0) * (1 - last)
+        return segments(functional.relu(x + self.filters_bias), "max", lengths)
 
     def _attended(self, x: Tensor, known: Tensor) -> Tensor:
         """One layer: attention of `HEADS` heads, then two linear maps, each added to its input
@@ -250,6 +260,12 @@ class TextNet(nn.Module):
         for name, tensor in tensors.items():
             setattr(net, name, nn.Parameter(tensor))
         return net.requires_grad_(False).eval()
+
+
+def segments(values: Tensor, reduction: str, lengths: Tensor) -> Tensor:
+    """Sum or maximum (m, w) of consecutive rows of values (total, w), none of them negative for
+    the maximum; 0 where a segment has no rows."""
+    return torch.segment_reduce(values, reduction, lengths=lengths, unsafe=True, initial=0)
 
 
 def positions(length: int, width: int) -> Tensor:

@@ -75,19 +75,20 @@ class Rows:
     ) -> Tensor:
         """The last hidden layer (m, width + k). With a generator tokens, codes and units drop out:
         a token of the wide part by half of `dropout`."""
-        flat, offsets = self.wide.flat(rows)
+        flat, lengths = self.wide.flat(rows)
         counts = self.counts[rows]
         if generator is not None and dropout > 0:
             kept = torch.rand(len(flat), generator=generator) >= dropout / 2
             before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
-            offsets = before[offsets]
+            ends = lengths.cumsum(0)
+            lengths = before[ends] - before[ends - lengths]
             flat, counts = flat[kept], counts * (1 - dropout / 2)
-        wide = net.bag_flat(flat, offsets, counts)
+        wide = net.bag_flat(flat, lengths, counts)
         parts: list[Tensor] = []
-        if net.shape.deep == "bag":
-            parts.append(net.pooled_flat(*self.texts.flat(rows)))
-        elif net.shape.deep != "none":
+        if net.shape.deep == "attention":
             parts.append(net.pooled(self.texts.padded(rows)))
+        elif net.shape.deep != "none":
+            parts.append(net.pooled_flat(*self.texts.flat(rows)))
         codes = self.codes[rows]
         if generator is not None and codes.shape[1]:
             unseen = torch.rand(codes.shape, generator=generator) < _UNSEEN
@@ -135,7 +136,7 @@ def train(
     weights = None if data.weights is None else torch.from_numpy(data.weights).float()
     epochs, dropout = int(params["epochs"]), float(params["dropout"])
     size = min(int(params["batch"]), max(16, len(y) // 16))  # a small table needs steps too
-    bucketed = deep in ("conv", "attention")
+    bucketed = deep == "attention"  # the others need no padding
     steps, step = epochs * steps_of(len(y), size, bucketed=bucketed), 0
     optimisers = _optimisers(net, params)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]

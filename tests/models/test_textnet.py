@@ -51,9 +51,9 @@ def texts_alone(data: TrainingData) -> TrainingData:
 def test_flat_and_padded_texts_are_the_same() -> None:
     texts = Texts.of([[5, 6, 7], [], [8], [9, 9, 5, 6]])
     rows = torch.tensor([3, 1, 0])
-    flat, offsets = texts.flat(rows)
+    flat, lengths = texts.flat(rows)
     assert flat.tolist() == [9, 9, 5, 6, 5, 6, 7]
-    assert offsets.tolist() == [0, 4, 4]
+    assert lengths.tolist() == [4, 0, 3]
     assert texts.padded(rows).tolist() == [[9, 9, 5, 6], [PAD] * 4, [5, 6, 7, PAD]]
     for phrases in (1, 2, 3):
         padded = runs(texts.padded(torch.arange(4)), phrases, 10)
@@ -63,6 +63,20 @@ def test_flat_and_padded_texts_are_the_same() -> None:
             assert sorted(found.flat(torch.tensor([row]))[0].tolist()) == expected
     assert Texts.of([[], []]).padded(torch.arange(2)).tolist() == [[PAD], [PAD]]
     assert not len(Texts.of([[]]).runs(3, 10).ids)
+
+
+@pytest.mark.parametrize("deep", ["bag", "conv"])
+def test_without_padding_the_network_is_the_same(deep: str) -> None:
+    data = texts_alone(mails())
+    net = TEXTNET.fit(data, {**QUICK, "deep": deep}, seed=0).net
+    texts = Texts.of([[5, 6, 7], [], [8], [9, 9, 5, 6], []])
+    every = torch.arange(5)
+    flat, padded = net.pooled_flat(*texts.flat(every)), net.pooled(texts.padded(every))
+    np.testing.assert_allclose(flat.numpy(), padded.numpy(), atol=1e-6)
+    wide = texts.runs(2, net.shape.vocabulary)
+    of_runs = net.bag(runs(texts.padded(every), 2, net.shape.vocabulary))
+    found = net.bag_flat(*wide.flat(every), wide.lengths)
+    np.testing.assert_allclose(found.numpy(), of_runs.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("bucketed", [False, True])
