@@ -15,7 +15,7 @@ from deployments import cli
 from models import families
 from models.performance.seen import ROWS
 from models.records import Trial
-from tasks import lineage, places
+from tasks import foretelling, lineage, places
 from tasks.config import load
 from tasks.journal import TRIALS
 from tasks.records import Tuned
@@ -113,6 +113,35 @@ def test_another_configuration_is_foretold_and_a_rate_in_workers(sized):
     few = json.loads(size(sized, "--set", "family=hgb", "--json").output)
     ratio = much["foretold"]["fit_cpu_s"]["value"] / few["foretold"]["fit_cpu_s"]["value"]
     assert ratio == pytest.approx(10.0, rel=0.2)  # ten times the rows
+
+
+def test_a_search_is_foretold_before_it_and_told_of_after_it(sized, tmp_path):
+    config = load(sized)
+    before = foretelling.Before.of(config, "third")
+    assert {one.search for one in before.past} == {"first", "second"}
+    again = foretelling.Before.of(config, "second")  # a search that goes on is not its own past
+    assert {one.search for one in again.past} == {"first"}
+    slow = {**families.defaults(["hgb"])[0], "hgb.max_iter": 300}
+    assert before.seconds(slow) == pytest.approx(12 * 0.3, rel=0.3)
+    assert before.seconds({"family": "mlp"}) is None
+    path = foretelling.write(config, tmp_path, before, trials(7, 9))
+    told, left_out = foretelling.read(path)
+    assert {one.target: one.trials for one in told}["latency_ms"] == 9
+    assert {one.target: one.trials for one in left_out}["latency_ms"] == 37
+    figures = foretelling.metrics(path)
+    assert figures["predictor.latency_ms.trials"] == 9  # what was told beforehand counts most
+    assert figures["predictor.latency_ms.error"] < 0.1
+    assert figures["predictor.latency_ms.r2"] > 0.9
+    assert "predictor.log_loss.r2" not in figures  # nothing varies
+    row = next(row for row in foretelling.rows(path) if row["figure"] == "latency_ms")
+    assert row["held out"] == "told before the search"
+    assert row["by"].startswith(("hgb ", "logistic "))
+    nothing = foretelling.write(config, tmp_path, foretelling.Before([], _nothing(), "x"), [])
+    assert foretelling.metrics(nothing) == {}
+
+
+def _nothing():
+    return foretelling.Performance([], ("latency_ms",))
 
 
 def test_a_fault_says_what_to_do(sized):
