@@ -17,6 +17,7 @@ from torch.nn import functional
 from models.encoding import Encoded
 
 LABELS = 0.1  # of the loss; the rest is the teacher's
+LABELS_OF_TEXTS = 0.3  # without made-up rows
 NO_LABEL = -1
 _MINGLED = 0.3  # of the columns of a made-up row are another row's
 

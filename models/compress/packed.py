@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.compress import grid
 from models.errors import BundleFault
 
+SHAPES = "shapes"  # of the matrices: an array that no other file has
 _LONGEST = 255
 _MOST = 2**28  # weights of one matrix that a file may state
 
@@ -84,7 +85,7 @@ def write(path: Path, matrices: Mapping[str, Packed], plain: Mapping[str, NDArra
         for part in ("values", "gaps", "step"):
             if (array := getattr(matrix, part)) is not None:
                 arrays[f"{part}/{name}"] = array
-    arrays["shapes"] = np.frombuffer(json.dumps(shapes).encode(), dtype=np.uint8)
+    arrays[SHAPES] = np.frombuffer(json.dumps(shapes).encode(), dtype=np.uint8)
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
@@ -93,12 +94,18 @@ def read(path: Path) -> tuple[dict[str, Packed], dict[str, NDArray[Any]]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        shapes = json.loads(arrays["shapes"].tobytes())
-        matrices = {name: _checked(name, tuple(shape), arrays) for name, shape in shapes.items()}
+        return taken_apart(arrays)
     except BundleFault:
         raise
     except Exception as fault:  # a damaged archive fails in as many ways as zip and JSON have
         raise BundleFault(f"{path} is not readable: {fault}: train the model anew") from fault
+
+
+def taken_apart(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Packed], dict[str, Any]]:
+    """Matrices and other arrays of a file's arrays. Raises BundleFault for a matrix that can't be,
+    KeyError or ValueError for what is no such file."""
+    shapes = json.loads(arrays[SHAPES].tobytes())
+    matrices = {name: _checked(name, tuple(shape), arrays) for name, shape in shapes.items()}
     plain = {n.removeprefix("plain/"): a for n, a in arrays.items() if n.startswith("plain/")}
     return matrices, plain
 
@@ -111,9 +118,12 @@ def _checked(name: str, shape: tuple[int, ...], arrays: Mapping[str, NDArray[Any
     else:
         fits = len(values) == len(gaps) and int(gaps.sum(dtype=np.int64)) <= size
     kind = values.dtype in (np.float32, np.int8) and (gaps is None or gaps.dtype == np.uint8)
+    step = arrays.get(f"step/{name}")
+    if step is not None:
+        fits = fits and step.ndim == len(shape) and np.broadcast_shapes(shape, step.shape) == shape
     if not (fits and kind and size <= _MOST and (gaps is None or gaps.all())):
         raise BundleFault(
             f"a matrix of {shape} has as many weights, got {values.dtype} {values.shape} of "
             f"{name!r}: it was not written here, train the model anew"
         )
-    return Packed(shape, values, gaps, arrays.get(f"step/{name}"))
+    return Packed(shape, values, gaps, step)

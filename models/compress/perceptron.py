@@ -106,7 +106,6 @@ def _student(
     every = TrainingData(rows, np.maximum(y, 0), data.k, data.cardinality)
     epochs = max(3, math.ceil(int(params["epochs"]) * TIMES / (1 + COPIES)))
     small = {**params, "width": params["student"], "dropout": 0.0, "epochs": epochs}
-    small["batch"] = min(int(params["batch"]), max(16, len(data) // 16))
     rule = distil.loss(_scores(teacher, every), torch.from_numpy(y), float(params["temperature"]))
     net = network.train(every, small, seed=seed, seconds=seconds, watch=watch, loss=rule)
     return compacted(net)

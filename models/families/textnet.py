@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compress import packed
+from models.compress.choices import AS_IS, SHRINKING, SMALL, shrinks
 from models.encoding import Encoded
 from models.errors import BundleFault
 from models.families.base import TrainingData, Watch
@@ -53,6 +56,7 @@ class TextNetwork:
             Float("weight_decay", 1e-4, 1.0, log=True),
             Int("epochs", 3, 24, log=True),
             Ordinal("batch", (16, 32, 64, 128, 256)),
+            *SHRINKING,
         )
     )
     default: ClassVar[Params] = {
@@ -70,6 +74,7 @@ class TextNetwork:
         "weight_decay": 1e-2,
         "epochs": 8,
         "batch": 64,
+        **AS_IS,
     }
 
     def fit(
@@ -87,6 +92,12 @@ class TextNetwork:
         valid = None if watch is None else tokenizer.ids(texts_of(watch.valid))
         served = None if data.target is None else tokenizer.ids(texts_of(data.target))
         with one_thread():
+            if shrinks(params):
+                from models.compress import texts
+
+                told = texts.Told(data, tokenizer, ids, seed, seconds, watch, valid, served)
+                small, steps = texts.fit(told, params)
+                return FittedTextNetwork(small, tokenizer, steps)
             net = text_training.train(
                 data,
                 tokenizer,
@@ -121,10 +132,18 @@ class FittedTextNetwork:
     probabilities (n, k), and its tokenizer.
 
     model.npz   the network's arrays; model.json its shape; tokenizer.json
+
+    `steps` of a small model are those of the matrices on a grid (`models.compress.grid`), by name,
+    and its matrices are packed; None for a model that was left as it is.
     """
 
-    def __init__(self, net: TextNet, tokenizer: Tokenizer) -> None:
-        self.net, self.tokenizer = net, tokenizer
+    def __init__(
+        self,
+        net: TextNet,
+        tokenizer: Tokenizer,
+        steps: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.net, self.tokenizer, self.steps = net, tokenizer, steps
 
     def tokens(self, encoded: Encoded) -> NDArray[np.int64]:
         """Padded ids (n, L) of the rows' texts."""
@@ -152,7 +171,12 @@ class FittedTextNetwork:
         shape = json.dumps(self.net.shape.to_json())
         (folder / "model.json").write_text(shape, encoding="utf-8")
         arrays: dict[str, Any] = self.net.arrays()
-        np.savez_compressed(folder / "model.npz", allow_pickle=False, **arrays)
+        if self.steps is None:
+            np.savez_compressed(folder / SMALL, allow_pickle=False, **arrays)
+        else:
+            from models.compress import texts
+
+            texts.save(arrays, self.steps, folder / SMALL)
         self.tokenizer.save(folder)
 
     @classmethod
@@ -163,13 +187,19 @@ class FittedTextNetwork:
         try:
             shape = Shape(**json.loads((folder / "model.json").read_text(encoding="utf-8")))
             with (
-                (folder / "model.npz").open("rb") as file,
-                np.load(file, allow_pickle=False) as arrays,
+                (folder / SMALL).open("rb") as file,
+                np.load(file, allow_pickle=False) as archive,
             ):
-                net = TextNet.restored(shape, {name: arrays[name] for name in arrays.files})
+                arrays = {name: archive[name] for name in archive.files}
+            steps = None
+            if packed.SHAPES in arrays:
+                from models.compress import texts
+
+                arrays, steps = texts.load(arrays)
+            net = TextNet.restored(shape, arrays)
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as fault:
             raise BundleFault(
                 f"{folder} holds no textnet model that can be read: {type(fault).__name__}: "
                 f"{fault}: train the model anew"
             ) from fault
-        return cls(net, Tokenizer.load(folder))
+        return cls(net, Tokenizer.load(folder), steps)

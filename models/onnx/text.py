@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from models.compress.packed import pack
 from models.families.text_batches import BUCKETS, PRIME
 from models.families.text_network import FAR, HEADS, WINDOW, TextNet, positions
 from models.families.textnet import FittedTextNetwork
+from models.onnx import packed
 from models.onnx.graph import NUMBERS, Graph
 from models.text.tokenizer import LENGTH, PAD
 
@@ -24,14 +26,28 @@ INPUTS = (helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["rows", "tok
 Array = NDArray[Any]
 
 
+class Matrix(Protocol):
+    """A network's matrix of that name, or its transpose, as a constant of the graph."""
+
+    def __call__(self, name: str, array: Array, *, turned: bool = False) -> str: ...
+
+
 def draw(fitted: FittedTextNetwork, graph: Graph) -> str:
     """Add the network to the graph; gives the name of its probabilities."""
     net = fitted.net
     arrays = net.arrays()
-    wide = _wide(net, arrays, graph)
+
+    def matrix(name: str, array: Array, *, turned: bool = False) -> str:
+        """The array, or its transpose, as a constant, packed if the model is a small one."""
+        if fitted.steps is None:
+            return graph.constant(array.T if turned else array)
+        found = packed.constant(pack(array, fitted.steps.get(name)), graph)
+        return graph.node("Transpose", found, perm=[1, 0]) if turned else found
+
+    wide = _wide(net, arrays, graph, matrix)
     parts, widths = [], []
     if net.shape.deep != "none":
-        parts.append(_pooled(net, arrays, graph))
+        parts.append(_pooled(net, arrays, graph, matrix))
         widths.append(arrays["mix"].shape[1] - _beside_width(arrays))
     mix = arrays["mix"]
     if graph.numbers:
@@ -48,13 +64,15 @@ def draw(fitted: FittedTextNetwork, graph: Graph) -> str:
         padding = [(0, 0)] + [(0, most - size) for size in sizes]
         mix = np.hstack([np.pad(b, ((0, 0), pad)) for b, pad in zip(blocks, padding, strict=True)])
     if parts:
-        x = _linear(graph, graph.concat(parts), mix, arrays["mix_bias"])
+        x = _linear(graph, graph.concat(parts), matrix("mix", mix), arrays["mix_bias"], mix)
         hidden = graph.concat([graph.node("Relu", x), wide])
-        scores = _linear(graph, hidden, arrays["head"], arrays["bias"])
+        head = arrays["head"]
+        scores = _linear(graph, hidden, graph.constant(head), arrays["bias"], head)
     else:  # without inputs the layer is its bias
         units = len(arrays["mix_bias"])
         base = arrays["head"][:, :units] @ np.maximum(arrays["mix_bias"], 0) + arrays["bias"]
-        scores = _linear(graph, wide, arrays["head"][:, units:], base)
+        head = np.ascontiguousarray(arrays["head"][:, units:])
+        scores = _linear(graph, wide, graph.constant(head), base, head)
     return graph.node("Softmax", graph.cast(scores, np.float64), axis=1)
 
 
@@ -63,9 +81,9 @@ def _beside_width(arrays: dict[str, Array]) -> int:
     return int(2 * len(arrays["mean"]) + sum(table.shape[1] for table in tables))
 
 
-def _linear(graph: Graph, x: str, weight: Array, bias: Array) -> str:
-    graph.width = max(graph.width, *weight.shape)
-    return graph.node("Gemm", x, graph.constant(weight), graph.constant(bias), transB=1)
+def _linear(graph: Graph, x: str, weight: str, bias: Array, like: Array) -> str:
+    graph.width = max(graph.width, *like.shape)
+    return graph.node("Gemm", x, weight, graph.constant(bias), transB=1)
 
 
 def _ints(graph: Graph, *values: int) -> str:
@@ -78,7 +96,7 @@ def _known(graph: Graph, tokens: str) -> str:
     return graph.cast(graph.node("Not", padding), np.float32)
 
 
-def _wide(net: TextNet, arrays: dict[str, Array], graph: Graph) -> str:
+def _wide(net: TextNet, arrays: dict[str, Array], graph: Graph, matrix: Matrix) -> str:
     """`TextNet.bag` of `runs`: (n, k)."""
     phrases = net.shape.phrases
     parts, hashed = [TOKENS], TOKENS
@@ -96,35 +114,38 @@ def _wide(net: TextNet, arrays: dict[str, Array], graph: Graph) -> str:
     table = np.array(arrays["wide"], dtype=np.float32)
     table[PAD] = 0.0  # so padding adds nothing
     graph.width = max(graph.width, phrases * LENGTH * max(table.shape[1], 2))
-    found = graph.node("Gather", graph.constant(table), places, axis=0)
+    found = graph.node("Gather", matrix("wide", table), places, axis=0)
     total = graph.node("ReduceSum", found, _ints(graph, 1), keepdims=0)
     count = graph.node("ReduceSum", _known(graph, places), _ints(graph, 1), keepdims=1)
     root = graph.node("Sqrt", graph.node("Max", count, graph.constant(np.float32(1))))
     return graph.node("Div", total, root)
 
 
-def _pooled(net: TextNet, arrays: dict[str, Array], graph: Graph) -> str:
+def _pooled(net: TextNet, arrays: dict[str, Array], graph: Graph, matrix: Matrix) -> str:
     """`TextNet.pooled`: (n, width)."""
     known = _known(graph, TOKENS)
-    x = graph.node("Gather", graph.constant(arrays["table"]), TOKENS, axis=0)
+    x = graph.node("Gather", matrix("table", arrays["table"]), TOKENS, axis=0)
     graph.width = max(graph.width, LENGTH * arrays["table"].shape[1])
     if net.shape.deep == "conv":
         graph.width *= 1 + WINDOW
         mask = graph.node("Unsqueeze", known, _ints(graph, 1))
         x = graph.node("Mul", graph.node("Transpose", x, perm=[0, 2, 1]), mask)
-        filters = graph.constant(arrays["filters"]), graph.constant(arrays["filters_bias"])
+        bias = graph.constant(arrays["filters_bias"])
+        filters = matrix("filters", arrays["filters"]), bias
         x = graph.node("Conv", x, *filters, pads=[WINDOW // 2, WINDOW // 2])
         x = graph.node("Mul", graph.node("Relu", x), mask)
         return graph.node("ReduceMax", x, _ints(graph, 2), keepdims=0)
     if net.shape.deep == "attention":
-        x = _attended(net, arrays, graph, x, known)
+        x = _attended(net, arrays, graph, x, known, matrix)
     x = graph.node("Mul", x, graph.node("Unsqueeze", known, _ints(graph, 2)))
     count = graph.node("ReduceSum", known, _ints(graph, 1), keepdims=1)
     total = graph.node("ReduceSum", x, _ints(graph, 1), keepdims=0)
     return graph.node("Div", total, graph.node("Max", count, graph.constant(np.float32(1))))
 
 
-def _attended(net: TextNet, arrays: dict[str, Array], graph: Graph, x: str, known: str) -> str:
+def _attended(
+    net: TextNet, arrays: dict[str, Array], graph: Graph, x: str, known: str, matrix: Matrix
+) -> str:
     """`TextNet._attended` of x with the positions added: (n, L, width)."""
     width = net.shape.width
     graph.width = max(graph.width, HEADS * LENGTH * LENGTH)
@@ -135,7 +156,7 @@ def _attended(net: TextNet, arrays: dict[str, Array], graph: Graph, x: str, know
     x = graph.node("Add", x, here)
 
     def mapped(value: str, name: str) -> str:
-        weight = graph.constant(np.ascontiguousarray(arrays[name].T))
+        weight = matrix(name, arrays[name], turned=True)
         summed = graph.node("MatMul", value, weight)
         return graph.node("Add", summed, graph.constant(arrays[f"{name}_bias"]))
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from models import families
-from models.compress import distil, grid, packed, perceptron, units
+from models.compress import distil, grid, packed, perceptron, texts, units
 from models.compress.pace import Pace
 from models.compress.pruner import Pruner, slices, weights
 from models.encoding import Encoded
@@ -243,3 +243,47 @@ def test_a_stopped_fit_of_a_small_model_says_so() -> None:
         params = {**FULL, "compress": kind, "sparsity": 0.9, "student": 8, "temperature": 1.0}
         with pytest.raises(FitTimeout):
             perceptron.fit(data(), params, seed=0, seconds=1e-6)
+
+
+def mails(n: int = 160, seed: int = 0) -> TrainingData:
+    """Texts whose class shows in a few of their words."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    said = np.array(["cheap pills now", "meeting notes soon"])
+    noise = [f"word{i}" for i in range(120)]
+    texts = [f"{' '.join(rng.choice(noise, 9))} {said[label]} {rng.choice(noise)}" for label in y]
+    nothing = Encoded(
+        np.empty((n, 0), dtype=np.float32),
+        np.empty((n, 0), dtype=np.int64),
+        np.array(texts, dtype=object)[:, None],
+    )
+    return TrainingData(nothing, y.astype(np.int64), 2, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "deep"),
+    [("sparse", "attention"), ("units", "bag"), ("units", "conv"), ("student", "conv")],
+)
+def test_text_networks_are_made_smaller_too(kind: str, deep: str, tmp_path: Path) -> None:
+    family = families.get("textnet")
+    more = {"student": {"student": 8, "temperature": 2.0}}.get(kind, {"sparsity": 0.85})
+    params = {**family.default, "deep": deep, "width": 16, "epochs": 4, "compress": kind, **more}
+    params["precision"] = "int8"
+    family.space.validate(params)
+    table, fresh = mails(), mails(100, seed=1)
+    fitted = family.fit(table, params, seed=0)
+    assert accuracy(fitted, fresh) > 0.95
+    arrays = fitted.net.arrays()
+    if kind == "units":
+        assert arrays["table"].shape[1] < 16
+    if kind != "student":
+        kept = sum(int((arrays[name] != 0).sum()) for name in texts.matrices(fitted.net))
+        full = family.fit(table, {**params, "compress": "none", "epochs": 3}, seed=0)
+        total = sum(matrix.numel() for matrix in texts.matrices(full.net).values())
+        assert kept < 0.16 * total
+    expected = fitted.predict_proba(fresh.encoded)
+    fitted.save(tmp_path)
+    loaded = family.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(fresh.encoded), expected)
+    form = export.drawn(loaded, "textnet", 0, (), 2)
+    np.testing.assert_allclose(form.session.predict_proba(fresh.encoded), expected, atol=5e-6)
