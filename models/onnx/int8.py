@@ -1,7 +1,7 @@
 """A model's ONNX form in int8: a quarter of the bytes, and where it pays, sums of whole numbers.
 
 Weights are symmetric, with one scale for each output of a layer and for each row of a table, or
-for each column of some rows of a narrow one (Krishnamoorthi 2018, per channel). What a row is
+for each column of eight rows of a narrow one (Krishnamoorthi 2018, per channel). What a row is
 answered with never depends on its batch: activations, where they are whole numbers as well, have a
 scale for each row, found while answering. All of it is standard ONNX, so any runtime reads it.
 
@@ -30,7 +30,8 @@ How = Literal["weights", "sums"]
 TOLERANCE = 0.02  # of a probability, of any recorded row
 LEAST = 256  # weights of a layer that is made int8: of a smaller one nothing is gained
 _SUMS = 32  # inputs and outputs of a layer from which sums of whole numbers may pay
-_NARROW, _BLOCK = 8, 32  # columns of a table below which so many rows share the scales of columns
+_NARROW, _BLOCK = 8, 8  # columns of a table below which so many rows share the scales of columns,
+_SMALL = np.finfo(np.float16)  # which are of 16 bits then, in this range
 _LIMIT = 127  # of weights: -128 is left out, and of activations: a processor without instructions
 # for bytes adds two products in 16 bits, which 2 * 127 * 127 fits and 2 * 255 * 127 does not
 _ROWS = 4_096  # recorded rows that are looked at, at most
@@ -215,8 +216,11 @@ class _Rewriting:
         else:
             largest = largest.max(axis=1 - axis, keepdims=True)
         scale = np.where(largest > 0, largest / _LIMIT, 1.0).astype(values.dtype)
-        each = np.repeat(scale, block, axis=0)[: len(values)]
-        return np.rint(values / each).astype(np.int8), scale
+        if block > 1 and scale.max() < _SMALL.max:
+            scale = np.maximum(scale, _SMALL.tiny).astype(np.float16)
+        each = np.repeat(scale, block, axis=0)[: len(values)].astype(values.dtype)
+        whole = np.rint(values / each).clip(-_LIMIT, _LIMIT)  # a scale may be rounded down
+        return whole.astype(np.int8), scale
 
     def _layer(self, node: NodeProto, how: How) -> None:
         """x W + b: a Gemm or MatMul with weights that are known."""
@@ -280,8 +284,11 @@ class _Rewriting:
         if narrow:
             places = self._node("Div", places, self._constant(np.array(_BLOCK, dtype=np.int64)))
         scales = self._node("Gather", self._constant(scale), places, axis=0)
-        kind = helper.np_dtype_to_tensor_dtype(scale.dtype)
-        self._node("Mul", self._node("Cast", rows, to=kind), scales, output=node.output[0])
+        assert table is not None
+        if scale.dtype == np.float16:
+            scales = self._node("Cast", scales, to=table.data_type)
+        rows = self._node("Cast", rows, to=table.data_type)
+        self._node("Mul", rows, scales, output=node.output[0])
 
     def _unpacked(self, weights: str, scale: NDArray[Any]) -> str:
         kind = helper.np_dtype_to_tensor_dtype(scale.dtype)
