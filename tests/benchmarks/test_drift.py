@@ -230,3 +230,42 @@ def test_the_commands_print_and_write(tmp_path, monkeypatch):
     assert wrong.exit_code == 2
     assert "KS, Bonferroni" in wrong.output
     assert bench("levels").exit_code == 2
+
+
+@pytest.fixture
+def reviews(monkeypatch):
+    """Two corpora of made-up words, in the place of the files."""
+    from tests.benchmarks.drift import text_years, texts
+
+    def corpus(name):
+        rng = np.random.default_rng(len(name))
+        codes = rng.integers(2, size=600)
+        said = [f"{name}{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(6)]
+        drawn = rng.choice(said, size=(600, 12))
+        return np.array([" ".join(row) for row in drawn], dtype=object), codes
+
+    for module in (texts, text_years):
+        monkeypatch.setattr(module, "corpus", corpus)
+
+
+def test_witnesses_of_texts_are_counted(reviews):
+    from tests.benchmarks.drift import texts
+
+    found = bench("text", "--repetitions", 12, "--power", 0, "--rows", 60, "--permutations", 99,
+                  "--only", "vocab", "--only", "lacks", "--years", 0, "--episodes", 0)  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "nothing changes" in found.output
+    common = {"slow": 1, "rows": 150, "permutations": 99, "seed": 0, "say": lambda text: None}
+    rows = texts.power(tests=("everfit vocabulary",), repetitions=3, at=0.01, **common)
+    by = {row["change"]: row["everfit vocabulary"] for row in rows}
+    assert by["20 % about films"] > 0.5
+    assert by["praise in 70 % of the texts, not 50 %"] == 0
+
+
+def test_days_of_texts_are_watched_by_the_budget(reviews):
+    from tests.benchmarks.drift.text_years import Plan, watch
+
+    plan = Plan(days=1, per_day=200, reference=300)
+    quiet = watch(plan, 0)
+    assert (quiet["mmd"], quiet["both"], quiet["checks"]) == (0, 0, 1)
+    assert watch(plan, 0, share=0.6, until=True)["first both"] == 1
