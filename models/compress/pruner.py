@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from models.compress.pace import Pace
 
-_LOOKS = 120  # times that a training is looked at
+_LOOKS = 60  # times that a training is looked at
 _FADE = 0.9  # of the mean of squared gradients, a look
 _BINS, _TURNS = 1_024, 2  # of the threshold's logarithm, which is narrowed down twice
 _TINY = 1e-36
