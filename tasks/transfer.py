@@ -126,7 +126,7 @@ def study(
     adapted = tuple(fits.adapted(learnt, answers, ways))
     own = None if abroad is None else fits.of_its_own()
     gains = {one.way: one.reverse if abroad is None else one.gain for one in adapted}
-    apart = _apart(config, source, target, permutations, seed)
+    apart, cloud = _apart(config, source, target, permutations, seed)
     return Study(
         name=config.name,
         sides=(source.name, target.name),
@@ -149,7 +149,7 @@ def study(
             own=own, tolerance=tolerance,
         ),
         telling=_telling(config, source.frame, target.frame),
-        points=points,
+        points=cloud,
     )  # fmt: skip
 
 
@@ -324,21 +324,23 @@ def _points(
     return points(*sides, model.data.cardinality, seed=seed)
 
 
-def _apart(config: Config, source: Side, target: Side, permutations: int, seed: int) -> Distances:
-    """Of columns where all are a table's, else of points that hold the texts as well."""
-    frames = source.frame, target.frame
-    if config.task != "text":
-        columns = dict(config.data.columns)
-        return distances(*frames, columns, permutations=permutations, seed=seed)
+def _apart(
+    config: Config, source: Side, target: Side, permutations: int, seed: int
+) -> tuple[Distances, tuple[Array, Array]]:
+    """Distances of columns where all are a table's, else of points that hold the texts as well;
+    and the points."""
     import pandas as pd
 
     from models.encoding import Encoder
     from models.transfer.features import points
 
-    schema = places.schema(config)
-    encoder = Encoder.fit(pd.concat(frames, ignore_index=True), schema)
+    frames = source.frame, target.frame
+    encoder = Encoder.fit(pd.concat(frames, ignore_index=True), places.schema(config))
     both = points(*map(encoder.transform, frames), encoder.cardinality, seed=seed)
-    return distances(*both, permutations=permutations, seed=seed)
+    if config.task == "text":
+        return distances(*both, permutations=permutations, seed=seed), both
+    columns = dict(config.data.columns)
+    return distances(*frames, columns, permutations=permutations, seed=seed), both
 
 
 def _telling(

@@ -29,7 +29,10 @@ class Advice:
     way: str = ""  # the way to adapt, where that is what to do
 
     def __str__(self) -> str:
-        return WORDS[self.action] + (f" (by {self.way})" if self.way else "")
+        detail = f" (by {self.way})" if self.way else ""
+        if self.action == "collect labels":
+            detail = f" (about {self.labels:,} of them)"
+        return WORDS[self.action] + detail
 
 
 def advise(

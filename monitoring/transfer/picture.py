@@ -130,6 +130,8 @@ def _bars(axes: Any, bars: Sequence[Bar]) -> None:
     high = max([b.found.high if b.found.high is not None else b.found.value for b in bars])
     axes.set_xlim(start, min(high + 0.12 * (high - start) + 0.01, 1.08))
     axes.set_yticks(places, [textwrap.shorten(b.name, 34, placeholder=" …") for b in bars], size=9)
+    room = max(len(bars), 4) - len(bars)
+    axes.set_ylim(-0.6 - room, len(bars) - 0.4)
     axes.set_title("Accuracy (hatched: foretold without labels)", loc="left", size=10, color=INK)
     axes.tick_params(labelsize=9, colors=INK, length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)

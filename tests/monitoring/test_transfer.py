@@ -121,6 +121,7 @@ def test_the_advice_follows_from_the_figures(
     assert any(reason in line for line in found.reasons), found.reasons
     assert found.labels > 500  # for 2 points of accuracy
     assert found.way == (next(iter(gains)) if action == "adapt" else "")
+    assert (f"about {found.labels:,} of them" in str(found)) == (action == "collect labels")
 
 
 def test_domains_that_no_test_tells_apart_are_served() -> None:

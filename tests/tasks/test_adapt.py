@@ -100,3 +100,20 @@ def test_a_way_that_no_family_has_is_a_fault(config, tiny_config) -> None:
     tiny_config.write_text(text.replace("[weights, self]", "[weights, weights]"))
     with pytest.raises(ConfigFault, match=r"train.adapt: a way to adapt stands once"):
         load(tiny_config)
+
+
+def test_served_rows_are_a_domain_with_the_labels_that_have_come(config) -> None:
+    from models.errors import DataFault
+    from tasks.transfer_sides import codes, sides
+
+    served(config, 80, labelled=30)
+    file = str(config.data.source)
+    ask = {"by": None, "now": NOW, "rows_each": 500, "seed": 0}
+    source, target, by = sides(config, file, "served", **ask)
+    assert by is None
+    assert (source.name, target.name) == ("flights.csv", "served")
+    assert len(source.frame) == 500
+    assert (codes(config, target.frame) >= 0).sum() == 30
+    assert list(target.frame) == [*config.data.columns, config.data.target]
+    with pytest.raises(DataFault, match="the source has to have labels, got none in the 80 rows"):
+        sides(config, "served", file, **{**ask, "now": NOW - timedelta(hours=2)})
