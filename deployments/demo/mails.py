@@ -32,8 +32,8 @@ CLASSES = ("ham", "spam")
 LABEL_HOURS = 8.0  # until a reader has sorted a mail, in the mean
 NEVER_SORTED = 0.05  # of all mails
 
-START = datetime(2002, 7, 29, tzinfo=UTC)  # before: 1,500 mails for the first champion
-END = datetime(2002, 10, 13, tzinfo=UTC)  # after it: 140 mails in ten weeks
+START = datetime(2002, 7, 29, tzinfo=UTC)  # before: 1,646 mails for the first champion
+END = datetime(2002, 10, 13, tzinfo=UTC)  # after it: 128 mails by December
 _HEX = 16**6
 
 
