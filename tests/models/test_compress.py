@@ -245,6 +245,33 @@ def test_a_stopped_fit_of_a_small_model_says_so() -> None:
             perceptron.fit(data(), params, seed=0, seconds=1e-6)
 
 
+def test_a_bundle_of_a_small_model_is_small_and_whole(tmp_path: Path) -> None:
+    """The path of a retrain: parameters of the joined space, bundle, loading in both forms."""
+    import pandas as pd
+
+    from models.bundle import Predictor
+    from models.schema import Column, Schema
+    from models.training import fit_bundle
+
+    table = data(600)
+    frame = pd.DataFrame(table.encoded.numbers, columns=[f"x{i}" for i in range(6)])
+    frame["c"] = [f"v{code}" for code in table.encoded.codes[:, 0]]
+    columns = [Column(name, "category" if name == "c" else "number") for name in frame]
+    schema = Schema(tuple(columns), target="y", classes=(0, 1))
+    params = {"family": "mlp", "mlp.width": 128, "mlp.epochs": 3}
+    small = {"mlp.compress": "units", "mlp.sparsity": 0.9, "mlp.precision": "int8"}
+    sizes = []
+    for name, more in (("full", {}), ("small", small)):
+        folder = tmp_path / name
+        fit_bundle(frame.assign(y=table.y), schema, {**params, **more}, folder=folder, seed=0)
+        found = [Predictor.load(folder, native=native) for native in (False, True)]
+        assert [one.runtime for one in found] == ["onnx", "native"]
+        for one in found:
+            one.self_check()
+        sizes.append(sum(path.stat().st_size for path in folder.iterdir()))
+    assert sizes[1] < sizes[0] / 4
+
+
 def mails(n: int = 160, seed: int = 0) -> TrainingData:
     """Texts whose class shows in a few of their words."""
     rng = np.random.default_rng(seed)
