@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ def export(
         version=release.version,
         tolerance=tolerance,
         converter=converter,
+        without=config.telemetry.never_store,
     )
 
 
@@ -89,7 +91,13 @@ def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
     for name in frame.columns:
         values, gone = frame[name].tolist(), frame[name].isna().tolist()
         columns[str(name)] = [
-            None if no else (value.item() if hasattr(value, "item") else value)
-            for value, no in zip(values, gone, strict=True)
+            None if no else _plain(value) for value, no in zip(values, gone, strict=True)
         ]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a database's decimals are numbers."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.item() if hasattr(value, "item") else value

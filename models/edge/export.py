@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -76,12 +76,14 @@ def export(
     version: str,
     tolerance: float | None = None,
     converter: Path | None = None,
+    without: Collection[str] = (),
 ) -> Exported:
     """Write the bundle's model into `folder`, whole or not at all, and say how it answers.
 
     It is proven on `recorded` rows (the bundle's example without any), which for int8 also say by
     how much it differs. `tolerance` is of a probability; `converter`, for litert, the Python of an
-    environment with litert-torch. `folder` is new, empty or an earlier export, which is replaced.
+    environment with litert-torch; columns `without` are missing in the example that goes along.
+    `folder` is new, empty or an earlier export, which is replaced.
     Raises EdgeFault for a model that has no such form or answers otherwise, BundleFault for a
     bundle that is not whole.
     """
@@ -89,6 +91,7 @@ def export(
     native = Predictor.load(bundle, native=True)
     example = _rows(native.example)
     recorded = [*recorded, *example] if len(recorded) < len(example) else list(recorded)
+    example = [{c: None if c in without else value for c, value in row.items()} for row in example]
     allowed = TOLERANCE[to] if tolerance is None else tolerance
     try:
         if to == "litert":

@@ -79,6 +79,15 @@ def test_the_champion_is_exported_and_proven_on_what_was_asked(path: Path, tmp_p
     assert run(path, tmp_path / "edge", "--version", 2).output.startswith("version 2 of flights")
 
 
+def test_what_is_never_stored_is_in_no_example(path: Path, tmp_path: Path) -> None:
+    path.write_text(f"{CONFIG}telemetry: {{never_store: [carrier]}}\n", encoding="utf-8")
+    done = run(path, tmp_path / "edge")
+    assert done.exit_code == 0, done.output
+    info = json.loads((tmp_path / "edge" / "edge.json").read_text(encoding="utf-8"))
+    assert [row["carrier"] for row in info["example"]] == [None, None, None]
+    assert any(row["wind"] is not None for row in info["example"])
+
+
 def test_rows_that_were_not_stored_are_not_proven_on(path: Path) -> None:
     config = load(path)
     release = places.registry(config).champion()
