@@ -94,7 +94,9 @@ def tables(study: Study) -> list[Table]:
         found.append(Table("Words that tell the domains apart", ("domain", "words"), rows))
     if apart.tell:
         rows = tuple((name, f"{loss:.3f}") for name, loss in apart.tell)
-        found.append(Table("Columns that tell the domains apart", ("column", "AUC lost without it"), rows))
+        found.append(
+            Table("Columns that tell the domains apart", ("column", "AUC lost without it"), rows)
+        )
     return found
 
 
