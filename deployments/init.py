@@ -195,6 +195,8 @@ monitor:                    # what each check looks at
   # block:                  # none; 1d: rows of a day resemble each other, permute whole days
   # performance_block:      # none; 1d: resample whole days; let performance_window hold 7 or more
   # permutations: 999
+  # name_words: true        # of text columns: explain, digest and report name words that moved, if
+                            # ten texts hold them
   # confidence: 0.95        # a threshold is breached when the whole interval lies beyond it
   thresholds:               # below, above, or worse_by: than at the gate
     - {{metric: log_loss, worse_by: 0.02}}

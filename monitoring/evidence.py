@@ -81,6 +81,7 @@ class Settings:
     explain: Literal["drift", "always", "never"] = "drift"  # when it is said what moved
     texts: Sequence[str] = ()  # columns of text that are recorded
     unstored: Sequence[str] = ()  # and those that are not: nobody can watch them
+    name_words: bool = True  # whether words that moved may be named to a person
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -95,6 +95,7 @@ def _words(reference: pd.DataFrame, current: pd.DataFrame, settings: Settings) -
         reference,
         current,
         settings.texts,
+        name_words=settings.name_words,
         seed=settings.seed,
         minimum_rows=settings.minimum_rows,
     )

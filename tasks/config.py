@@ -255,6 +255,8 @@ class Monitor(Section):
     reference_rows: int = Field(2_000, ge=50)
     mmd_rows: int = Field(500, ge=20)  # rows of each side that enter the MMD test
     permutations: int = Field(999, ge=19)
+    name_words: bool = True  # words of text columns that moved are named to whoever asks, if ten
+    # texts hold them; never in a log or a message
     block: Duration | None = None  # rows of so long a stretch of time resemble each other, as those
     # of a day's weather do: the drift test permutes such stretches whole
     performance_block: Duration | None = None  # the intervals of realised performance are over such

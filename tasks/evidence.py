@@ -118,6 +118,7 @@ def settings(config: Config, now: datetime) -> Settings:
         block=monitor.block,
         performance_block=monitor.performance_block,
         permutations=monitor.permutations,
+        name_words=monitor.name_words,
         seed=config.train.seed,
         label_delay=config.data.label_delay,
         explain="never" if known else "drift",  # drift that goes on was explained when it began

@@ -37,6 +37,7 @@ def vocabulary_signal(
     rows: int = ROWS,
     seed: int = 0,
     minimum_rows: int = 200,
+    name_words: bool = True,
 ) -> Signal:
     """Whether the vocabulary or the form of the columns `texts` moved.
 
@@ -46,8 +47,8 @@ def vocabulary_signal(
 
     `value` is the share of words never seen in the texts of the column where it grew most, as a
     mean over texts, `low`..`high` its 95 % interval. `detail["effect"]` is the share of texts that
-    would have to change, of the most moved column. Too few rows, or absent columns, give a signal
-    that says so instead of 'no drift'.
+    would have to change, of the most moved column; without `name_words` no word is in the detail.
+    Too few rows, or absent columns, give a signal that says so instead of 'no drift'.
     """
     threshold = f"p <= {level:.3g}"
     floor = max(minimum_rows, 4)
@@ -96,7 +97,7 @@ def vocabulary_signal(
             "effect": max(one.effect for one in found.values()),
             "said": "; ".join(_figures(name, one) for name, one in found.items()),
             "columns": {
-                name: _told(one, p_values[name], (len(old), len(new)))
+                name: _told(one, p_values[name], (len(old), len(new)), _TOLD * name_words)
                 for name, one in found.items()
             },
             "level": level,
@@ -133,8 +134,10 @@ def sentences(detail: Mapping[str, Any], level: float = LEVEL) -> tuple[str, ...
                 if said:
                     told.append(f"{name}: {word} texts{where} with {said}")
         for form, one in found["forms"].items():
-            if one["p_value"] <= level:
-                told.append(f"{name}: {_form(form, one['before'], one['now'])}")
+            before, now = _form(form, one["before"]), _form(form, one["now"])
+            if one["p_value"] <= level and before != now:  # its middle at least has moved
+                what = "median length" if form == "length" else f"median share of {form}"
+                told.append(f"{name}: {what} {before} -> {now}")
     return tuple(told)
 
 
@@ -142,10 +145,8 @@ def _words(terms: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{t['word']!r} {percent(t['before'])} -> {percent(t['now'])}" for t in terms)
 
 
-def _form(name: str, before: float, now: float) -> str:
-    if name == "length":
-        return f"median length {before:,.0f} -> {now:,.0f} characters"
-    return f"median share of {name} {percent(before)} -> {percent(now)}"
+def _form(name: str, value: float) -> str:
+    return f"{value:,.0f} characters" if name == "length" else percent(value)
 
 
 def _figures(name: str, found: Comparison) -> str:
@@ -154,7 +155,7 @@ def _figures(name: str, found: Comparison) -> str:
     return f"{name}: words never seen {before} -> {now}{moved}"
 
 
-def _told(found: Comparison, p_value: float, rows: tuple[int, int]) -> dict[str, Any]:
+def _told(found: Comparison, p_value: float, rows: tuple[int, int], most: int) -> dict[str, Any]:
     return {
         "p_value": p_value,
         "effect": found.effect,
@@ -164,7 +165,7 @@ def _told(found: Comparison, p_value: float, rows: tuple[int, int]) -> dict[str,
         "out_of_vocabulary": found.new,
         "words": found.words,
         "moved": len(found.moved),
-        "terms": [_term(t) for t in named(found.terms, rows, _TOLD)],
+        "terms": [_term(t) for t in named(found.terms, rows, most)],
         "forms": {
             f.name: {
                 "before": f.before,

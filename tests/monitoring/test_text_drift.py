@@ -145,6 +145,15 @@ def test_numbers_and_rare_words_are_never_named(moved):
     assert "geheimnis" not in json.dumps(told)
 
 
+def test_no_word_is_named_where_none_may_be(moved):
+    signal = vocabulary_signal(REFERENCE, moved, ["body"], name_words=False)
+    assert signal.breached is True
+    assert "quellbert" not in json.dumps(to_dict(signal))
+    first, *rest = sentences(signal.detail)
+    assert first == "body: words never seen 0 % -> 5 %"
+    assert all("median length" in line or "median share" in line for line in rest)
+
+
 def test_one_burst_is_no_new_world():
     """The same letter, sent many times in one hour, is one event by any test with times."""
     burst = frame(seed=8)
