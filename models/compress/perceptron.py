@@ -102,19 +102,20 @@ def _student(
         np.concatenate([data.encoded.numbers, more.numbers]),
         np.concatenate([data.encoded.codes, more.codes]),
     )
-    y = np.concatenate([data.y, np.full(len(more), distil.NO_LABEL)])
-    every = TrainingData(rows, np.maximum(y, 0), data.k, data.cardinality)
+    scores = _scores(teacher, rows)
+    labels = torch.from_numpy(np.concatenate([data.y, np.full(len(more), distil.NO_LABEL)]))
+    shown = torch.where(labels < 0, scores.argmax(1), labels).numpy()
+    every = TrainingData(rows, shown, data.k, data.cardinality)
     epochs = max(3, math.ceil(int(params["epochs"]) * TIMES / (1 + COPIES)))
     small = {**params, "width": params["student"], "dropout": 0.0, "epochs": epochs}
-    rule = distil.loss(_scores(teacher, every), torch.from_numpy(y), float(params["temperature"]))
+    rule = distil.loss(scores, labels, float(params["temperature"]))
     net = network.train(every, small, seed=seed, seconds=seconds, watch=watch, loss=rule)
     return compacted(net)
 
 
 @torch.no_grad()
-def _scores(net: Net, data: TrainingData) -> Tensor:
-    numbers, codes = torch.from_numpy(data.encoded.numbers), torch.from_numpy(data.encoded.codes)
-    return net.logits(numbers, codes, 0.0, None)
+def _scores(net: Net, rows: Encoded) -> Tensor:
+    return net.logits(torch.from_numpy(rows.numbers), torch.from_numpy(rows.codes), 0.0, None)
 
 
 def on_grid(net: Net) -> Compressed:

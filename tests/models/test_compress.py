@@ -26,7 +26,7 @@ MLP = families.get("mlp")
 FULL = {**MLP.default, "width": 64, "epochs": 6, "dropout": 0.0, "learning_rate": 1e-2}
 
 
-def data(n: int = 900, seed: int = 0) -> TrainingData:
+def data(n: int = 700, seed: int = 0) -> TrainingData:
     """Two numbers and a category tell the class; four numbers say nothing."""
     rng = np.random.default_rng(seed)
     numbers = rng.normal(size=(n, 6)).astype(np.float32)
