@@ -95,7 +95,7 @@ class Fits:
         return found
 
     def of_its_own(self) -> Interval | None:
-        """Of a model of the target's own labels, where other rows than the scored ones have some."""
+        """Of a model of the target's own labels, where rows that are not scored have some."""
         if self.shown is self.scored:
             return None
         target = self.config.data.target

@@ -92,6 +92,21 @@ def test_a_file_without_labels_is_foretold_alone(config, tmp_path) -> None:
     assert "cannot be seen without labels" in record["blind"]
 
 
+def test_a_few_labels_measure_and_teach_nothing(config, tmp_path) -> None:
+    frame = pd.read_csv(tmp_path / "trips.csv")
+    frame = frame[frame["place"] == "coast"]
+    frame.loc[frame.index[55:], "late"] = None
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    args = (config, "--source", "inland", "--target", tmp_path / "new.csv", "--way", "self")
+    found = run(*args, "--json", "--out", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    record = json.loads(found.stdout)
+    assert record["labelled"] == [450, 55]
+    assert record["own"] is None  # it would have learnt the rows that it is scored on
+    assert record["target"]["high"] - record["target"]["low"] > 0.15  # of 55 rows
+    assert record["adapted"][0]["gain"]["low"] < record["adapted"][0]["gain"]["high"]
+
+
 def test_texts_are_told_apart_by_their_words(tmp_path) -> None:
     rng = np.random.default_rng(0)
     words = {"films": ["plot", "scene", "actor"], "phones": ["battery", "screen", "signal"]}
