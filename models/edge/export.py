@@ -99,6 +99,7 @@ def export(
         else:
             columns = {c.name: [row[c.name] for row in recorded] for c in native.schema.columns}
             rows = native.encoder.transform(columns)
+            _check_small(native, to)
             parts = _onnx(portable(bundle, native), to, rows, allowed)
     except NoForm as fault:
         raise EdgeFault(f"version {version} of {name} can't be exported as {to}: {fault}") from None
@@ -151,6 +152,16 @@ def _check(folder: Path) -> None:
         raise EdgeFault(
             f"an export goes into a folder that is new, empty or an earlier export, got {folder}: "
             "name another one"
+        )
+
+
+def _check_small(native: Predictor, to: To) -> None:
+    """Raises NoForm for int8 of a model whose weights are few, and packed in another way."""
+    own = {key.rpartition(".")[2]: value for key, value in native.params.items()}
+    if to == "int8" and own.get("compress", "none") != "none" and own.get("precision") != "int8":
+        raise NoForm(
+            f"it was made small in training ({own['compress']}), where int8 is a parameter too: "
+            f"train it with {native.family}.precision int8, or export onnx"
         )
 
 

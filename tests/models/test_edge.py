@@ -240,7 +240,7 @@ def test_int8_is_a_quarter_of_the_size_and_says_by_how_much_it_differs(
     bundles: Callable[[str], Path], tmp_path: Path
 ) -> None:
     whole = exported(bundles("mlp"), tmp_path / "float")
-    made = exported(bundles("mlp"), tmp_path / "int8", "int8")
+    made = exported(bundles("mlp"), tmp_path / "packed", "int8")
     assert made.size < 0.4 * whole.size
     assert 1e-5 < made.proof.difference <= made.proof.tolerance == 0.02
     info = json.loads((made.folder / "edge.json").read_text(encoding="utf-8"))
@@ -248,11 +248,18 @@ def test_int8_is_a_quarter_of_the_size_and_says_by_how_much_it_differs(
     assert info["int8"]["bytes"] == made.size
     assert info["proof"]["changed"] <= 0.02
     with pytest.raises(EdgeFault, match=r"churn can.t be exported as int8: .* 1e-06 is allowed"):
-        exported(bundles("mlp"), tmp_path / "int8", "int8", tolerance=1e-6)
-    assert bundle_files.verify(tmp_path / "int8") == made.digest  # what was there still is
+        exported(bundles("mlp"), tmp_path / "packed", "int8", tolerance=1e-6)
+    assert bundle_files.verify(tmp_path / "packed") == made.digest  # what was there still is
     with pytest.raises(EdgeFault, match="no layer of 256 or more weights"):
         exported(bundles("hgb"), tmp_path / "trees", "int8")
     assert not (tmp_path / "trees").exists()
+    small = {"family": "mlp", "mlp.epochs": 2, "mlp.compress": "units", "mlp.sparsity": 0.5}
+    for precision in ("float32", "int8"):
+        params = {**small, "mlp.precision": precision}
+        fit_bundle(table(), SCHEMA, params, folder=tmp_path / precision, seed=0)
+    assert exported(tmp_path / "int8", tmp_path / "small", "int8").proof.difference < 5e-6
+    with pytest.raises(EdgeFault, match=r"made small in training \(units\), where int8 is"):
+        exported(tmp_path / "float32", tmp_path / "small", "int8")
 
 
 def test_a_script_that_answers_otherwise_is_found_out(
