@@ -211,6 +211,7 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
     import sys
 
     from models import families
+    from models.text.sentences import absent
 
     found = [
         f"train.families: there is no family {name!r}: {closest(name, families.NAMES)}"
@@ -220,6 +221,8 @@ def _train_faults(train: Train, path: Path, summary: list[str]) -> list[str]:
     if fault := lacking(train.runner):
         found.append(fault)
     known = [name for name in train.families if name in families.NAMES]
+    if "sentence" in known and (fault := absent()):
+        found.append(f"train.families: {fault}")
     if "custom" in known and train.trainer is None:
         found.append("train.trainer: the family 'custom' is your own: name it as module:attribute")
         known.remove("custom")

@@ -15,6 +15,7 @@ from models.families.forest import Forest
 from models.families.hgb import HGB
 from models.families.logistic import Logistic
 from models.families.mlp import MLP
+from models.families.sentence import Sentence
 from models.families.textnet import TextNetwork
 from models.families.tfidf import Tfidf
 from models.records import Params, Scalar
@@ -35,7 +36,7 @@ __all__ = [
     "split",
 ]
 
-_ALL: tuple[Family, ...] = (Logistic(), HGB(), Forest(), MLP(), Tfidf(), TextNetwork())
+_ALL: tuple[Family, ...] = (Logistic(), HGB(), Forest(), MLP(), Tfidf(), TextNetwork(), Sentence())
 _BUILT_IN = {family.name: family for family in _ALL}
 NAMES: tuple[str, ...] = (*_BUILT_IN, "custom")
 

@@ -91,7 +91,7 @@ class Tfidf:
 
         def fitted(part: Any) -> FittedTfidf:
             weights = None if data.weights is None else data.weights[part]
-            found = _maximum(X[part], beside[part], data.y[part], params, weights)
+            found = maximum(X[part], beside[part], data.y[part], params, weights)
             return FittedTfidf(vocabulary, weighting, design, **found, k=data.k)
 
         with one_thread():
@@ -106,7 +106,7 @@ class Tfidf:
         return FittedTfidf.load(folder)
 
 
-def _maximum(
+def maximum(
     X: Any,
     beside: Any,
     y: NDArray[np.int64],

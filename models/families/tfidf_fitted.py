@@ -89,12 +89,20 @@ class FittedTfidf:
         self.present, self.each, self.k = present, each, k
 
     def predict_proba(self, encoded: Encoded) -> NDArray[np.float64]:
+        return self.probabilities(self.scores(encoded))
+
+    def scores(self, encoded: Encoded) -> NDArray[np.float64]:
+        """(n, r)."""
         scores = self.design.scores(encoded, self.coef, self.intercept)
         for row, text in enumerate(texts_of(encoded)):
             places, times = self.vocabulary.bag(text)
             if len(places):
                 values = self.weighting.values(places, times)
                 scores[row] += values @ self.terms[places] / np.sqrt(values @ values)
+        return scores
+
+    def probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, k) of scores (n, r)."""
         if self.each:
             powers = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
             powers = np.maximum(powers, 1e-12)

@@ -16,6 +16,8 @@ from models import families
 from models.encoding import MISSING, Encoded
 from models.errors import DataFault
 from models.families import Family, TrainingData, custom
+from models.text import sentences
+from tests import encoder_parts
 
 QUICK = {
     "forest": {"n_estimators": 20},
@@ -37,8 +39,17 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "documented_trainer:trainer"
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small encoder of sentences, where families look for one."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = encoder_parts.write(tmp_path_factory.mktemp("encoder"))
+        patch.setenv(sentences.VARIABLE, str(place))
+        yield place
+
+
 @pytest.fixture(params=families.NAMES)
-def family(request: pytest.FixtureRequest, trainer: str) -> Family:
+def family(request: pytest.FixtureRequest, trainer: str, encoder: Path) -> Family:
     return families.get(request.param, trainer)
 
 

@@ -39,7 +39,15 @@ def data(n: int = 200, seed: int = 0) -> TrainingData:
 
 def test_names_and_spaces_join() -> None:
     space = families.space(families.NAMES[:-1])
-    assert space["family"].choices == ("logistic", "hgb", "forest", "mlp", "tfidf", "textnet")
+    assert space["family"].choices == (
+        "logistic",
+        "hgb",
+        "forest",
+        "mlp",
+        "tfidf",
+        "textnet",
+        "sentence",
+    )
     for params in families.defaults(families.NAMES[:-1]):
         space.validate(params)
         name, own = families.split(params)
