@@ -22,7 +22,7 @@ FILE = "performance.json"
 log = logging.getLogger(__name__)
 
 _VERSIONS = 60  # whose trials are read, the latest
-_OF_A_FAMILY = 120  # trials that are learnt from when a search begins and ends
+_OF_A_FAMILY = 80  # trials that are learnt from when a search begins and ends
 _ALWAYS = ("latency_ms", "latency_p95_ms", "predict_cpu_ms", "throughput_rows_s", "size_mb",
            "fit_cpu_s", SECONDS)  # fmt: skip
 

@@ -47,8 +47,8 @@ class Performance:
     """Learns from trials of any searches, in order, and foretells each of `targets`.
 
     What answering takes is learnt, for each family, from trials that were measured in the form of
-    its latest. kinds: the shapes that a figure may have. Too few trials of a family are no error:
-    it is not foretold.
+    its latest. kinds: the shapes that a figure may have. Too few trials of a family, below `least`
+    configurations, are no error: it is not foretold.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Performance:
         *,
         kinds: Sequence[str] = (RIDGE, PROCESS),
         most: int = MOST,
+        least: int = LEAST,
     ) -> None:
         self.targets, self.trials = tuple(targets), len(trials)
         self.searches = len({one.search for one in trials})
@@ -68,7 +69,7 @@ class Performance:
             usable = [one for one in trials if self._usable(one, target)]
             for family in families:
                 own = [one for one in usable if one.family == family][-most:]
-                if len({one.configuration for one in own}) >= LEAST:
+                if len({one.configuration for one in own}) >= least:
                     self._learnt[target, family] = _Learnt(own, target, kinds)
 
     def _usable(self, one: Seen, target: str) -> bool:

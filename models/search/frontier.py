@@ -29,6 +29,7 @@ _UNIFORM, _NEAR, _DRAWS = 300, 300, 64  # points of the whole space, near the fr
 _SUM = 0.05  # of the weighed sum, beside the largest weighed loss (Knowles's rho)
 _HOPELESS = 0.05  # probability of keeping a limit, below which a point counts last
 _WIDTH = 0.1
+_LEAST = 3  # configurations of a family, from which what is foretold beats the mean of all
 _MOST = 80  # trials of a family that are learnt from
 
 
@@ -60,7 +61,7 @@ class Frontier:
             return None
         rng = generator(self.seed, len(trials) + len(pending), _STREAM)
         low, width = _ranges(levels)
-        performance = Performance([*self.past, *here], names, most=_MOST)
+        performance = Performance([*self.past, *here], names, most=_MOST, least=_LEAST)
         taken = {key(trial.params) for trial in trials} | {key(params) for params in pending}
         points = self._points(trials, levels, rng, taken)
         told = [

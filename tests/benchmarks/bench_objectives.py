@@ -2,6 +2,7 @@
 
     everfit bench objectives
     everfit bench objectives --seeds 5 --trials 40 --json objectives.json --picture front.png
+    everfit bench objectives --fronts --seeds 10     # how much of a front 12, 24 and 48 trials find
 
 Each arm searches the same families on the same rows with as many trials, by the product's own
 search; what it chose is fitted on all of them, scored on the weeks that follow, registered and
@@ -44,6 +45,8 @@ from deployments.commands.base import Command  # noqa: E402 - after the root is 
               help="Of each measurement at a server.")  # fmt: skip
 @click.option("--rate", type=click.IntRange(10), default=1_000, show_default=True,
               help="Requests of one row a second; those of 100 rows are a fifth.")  # fmt: skip
+@click.option("--fronts", is_flag=True,
+              help="Only this: fronts of replayed trials, beside Optuna's samplers.")  # fmt: skip
 @click.option("--picture", metavar="PNG", type=click.Path(path_type=Path, dir_okay=False),
               help="Draw the first seed's front there.")  # fmt: skip
 @click.option("--json", "json_path", metavar="PATH", type=click.Path(path_type=Path))
@@ -57,6 +60,7 @@ def command(
     seeds: int,
     seconds: float,
     rate: int,
+    fronts: bool,
     picture: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -64,6 +68,14 @@ def command(
     from deployments.commands.bench import show
     from tests.benchmarks.objectives import arms, served, tables
 
+    if fronts:
+        from tests.benchmarks.objectives.fronts import run
+
+        found_fronts = run((12, 24, 48), seeds, say=lambda text: click.echo(text, err=True))
+        show(found_fronts)
+        if json_path is not None:
+            json_path.write_text(json.dumps(found_fronts, indent=2) + "\n", encoding="utf-8")
+        return
     try:
         weighed = {name: float(v) for name, v in (pair.split("=") for pair in weights.split(","))}
     except ValueError:

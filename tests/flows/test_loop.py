@@ -70,7 +70,8 @@ def test_the_first_champion_beats_the_base_rate_and_is_whole(config, champion):
     assert release is not None
     assert release.version == champion.version == "1"
     assert release.window_id == "first"
-    for name in ("trials.jsonl", "asks.jsonl", "tuning.png"):  # the search travels with the run
+    # the search travels with the run
+    for name in ("trials.jsonl", "asks.jsonl", "tuning.png", "performance.json"):
         assert registry_file(config, release, name).stat().st_size > 0
 
 

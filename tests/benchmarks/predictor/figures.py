@@ -22,7 +22,7 @@ FEWEST = 8  # held-out trials that an error is told of
 def table(trials: Sequence[Seen], learn: Sequence[int], seeds: int) -> list[dict[str, Any]]:
     """One line for each figure and number of trials that were learnt."""
     rows = []
-    for target in TARGETS:
+    for target in [name for name in TARGETS if any(name in one.figures for one in trials)]:
         for count in [n for n in learn if n <= len(trials) - FEWEST]:
             errors: dict[str, list[float]] = {name: [] for name in ("family", *KINDS)}
             r2, held, own = [], [], []
