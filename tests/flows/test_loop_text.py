@@ -34,7 +34,7 @@ data:
   time: when
   columns: {subject: text, body: text, links: number}
   classes: [ham, spam]
-train: {families: [tfidf], trials: 2, warm_trials: 2, seconds: 20, parallel: 1}
+train: {families: [tfidf], trials: 1, warm_trials: 1, seconds: 20, parallel: 1}
 monitor:
   window: 10d
   minimum_rows: 50
@@ -71,7 +71,7 @@ def mails(rows, seed, start, spam_words):
             "when": pd.date_range(start, periods=rows, freq="30min"),
             "subject": words(4, of(4)),
             "body": [
-                f"{text} zwölf" if i % 7 else None for i, text in enumerate(words(20, of(20)))
+                f"{text} zwölf" if i % 7 else None for i, text in enumerate(words(12, of(12)))
             ],
             "links": rng.poisson(1 + spam),
             "spam": np.where(spam, "spam", "ham"),
@@ -81,7 +81,7 @@ def mails(rows, seed, start, spam_words):
 
 @pytest.fixture
 def config(tmp_path, free_port):
-    frame = mails(500, 0, START - timedelta(days=11), SPAM)
+    frame = mails(400, 0, START - timedelta(days=9), SPAM)
     frame.to_csv(tmp_path / "mails.csv", index=False)
     path = tmp_path / "mails.yaml"
     path.write_text(CONFIG, encoding="utf-8")
@@ -132,7 +132,7 @@ async def through(config):
         service.follower.first_look(60)
         transport = httpx.ASGITransport(app=Asgi(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            answered.append(await asked(client, mails(480, 7, START, CRYPTO)))
+            answered.append(await asked(client, mails(360, 7, START, CRYPTO)))
             service.writer.flush()
             now[0] = START + timedelta(days=10)
             decision = await watch(config, now[0])
