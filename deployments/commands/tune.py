@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.records import Tuned
 
 _SHOWN = 5  # of the best configurations
+_FRONT = 12  # of the front's trials
 
 
 @click.command(cls=Command, short_help="Search for good parameters, and change nothing.")
@@ -110,10 +111,27 @@ def told(goal: Objective, tuned: Tuned, folder: Path) -> list[str]:
         lines += [f"*   {_figures(goal, chosen)}   trial {chosen.number}"]
         lines += [f"      {_parameters(chosen.params)}"]
     lines += [f"  *: {tuned.chosen}", ""]
+    if tuned.screened:
+        lines += [f"passed over, untried: {tuned.screened} that could not keep the limits", ""]
+    lines += _front(tuned)
     if (folder / PICTURE).exists():
         lines.append(f"picture  {folder / PICTURE}")
     lines.append(f"trials   {folder / TRIALS}, in the order of their ends; asks in {ASKS}")
     return lines
+
+
+def _front(tuned: Tuned) -> list[str]:
+    """The trials that no other beats in everything, of a goal of several metrics."""
+    if not tuned.front:
+        return []
+    lines = [f"the front: no other trial beats these {len(tuned.front)} in everything"]
+    for row in tuned.front[:_FRONT]:
+        mark = "*" if row["params"] == tuned.params else " "
+        told = ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
+        lines.append(f"{mark} {told}   trial {row['number']}, {row['params'].get('family', '')}")
+    if len(tuned.front) > _FRONT:
+        lines.append(f"  and {len(tuned.front) - _FRONT} more")
+    return [*lines, ""]
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:

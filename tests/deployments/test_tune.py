@@ -77,6 +77,9 @@ def test_limits_and_a_rule_are_told_with_their_figures(command, tiny_config, tmp
     assert "goal: accuracy with size_mb <= 5" in found.output
     assert "size_mb 0.0" in found.output
     assert "*: best accuracy with size_mb <= 5: " in found.output
+    assert "the front: no other trial beats these" in found.output
+    (row,) = [line for line in found.output.splitlines() if line.startswith("* accuracy")]
+    assert row.endswith(", logistic")
 
 
 def test_a_fault_says_what_to_do(command, tiny_config, tmp_path):
