@@ -18,7 +18,7 @@ from monitoring.records import Kind, Window, to_dict
 from monitoring.rules import Rules
 from monitoring.shift import shift_test
 from monitoring.text.points import placed, points
-from monitoring.text.readable import readable
+from monitoring.text.readable import cloud, readable
 from monitoring.text.signal import sentences, vocabulary_signal
 from monitoring.text.vocabulary import compare
 from monitoring.text.words import words
@@ -276,6 +276,33 @@ def test_a_table_beside_the_text_is_watched_too(moved):
     by = {s.name: s.breached for s in signals.of(Kind.DRIFT)}
     assert by == {"mmd": True, "evidently": True, "vocabulary": False}
     assert causes.words(signals, Rules())["drift"] is True
+
+
+def test_texts_of_a_day_are_permuted_together():
+    """Days that each speak of their own matter are alike as days, and different text by text."""
+
+    def days(kinds, start, fresh=""):
+        parts = []
+        for day, kind in enumerate(kinds):
+            own = (0.9, 0.1) if kind == "x" else (0.1, 0.9)
+            part = frame(20, seed=[day, start.day], start=start + timedelta(days=day), topics=own)
+            parts.append(part.assign(body=part["body"] + fresh))
+        return pd.concat(parts, ignore_index=True)
+
+    old, new = days("xy" * 12, NOW - timedelta(days=60)), days("xxxxxxxyxx", NOW)
+    common = {"columns": {"body": "text"}, "p_value": 0.02, "minimum_rows": 100}
+    assert mmd_signal(old, new, **common).breached is True
+    assert mmd_signal(old, new, **common, block=timedelta(days=1)).breached is False
+    loud = days("xxxxxxxyxx", NOW, " quellbert verzoging")
+    assert mmd_signal(old, loud, **common, block=timedelta(days=1)).breached is True
+
+
+def test_a_picture_places_texts_beside_the_table(moved):
+    both = [f.assign(size=np.arange(len(f))) for f in (REFERENCE, moved)]
+    x, y = cloud(*both, {"size": "number"}, ["body"], 0)
+    assert (len(x), len(y)) == (600, 300)
+    assert x.shape[1] == y.shape[1] == 42  # a number and its gaps, for each of 21 columns
+    assert np.isfinite(x).all()
 
 
 def test_a_page_shows_the_words_that_moved(moved):
