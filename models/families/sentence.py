@@ -43,15 +43,15 @@ class Sentence:
     space = Space(
         (
             Categorical("terms", ("none", "bayes")),
-            Float("scale", 0.5, 20.0, log=True),
+            Float("scale", 0.3, 10.0, log=True),
             Float("C", 1e-2, 1e2, log=True),
             Categorical("class_weight", ("none", "balanced")),
         )
     )
     default: ClassVar[Params] = {
         "terms": "bayes",
-        "scale": 3.0,
-        "C": 3.0,
+        "scale": 1.0,
+        "C": 10.0,
         "class_weight": "none",
     }
 

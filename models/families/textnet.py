@@ -50,12 +50,12 @@ class TextNetwork:
             Float("start", 0.0, 1.0),  # of the naive Bayes model that training begins at
             Float("wide_rate", 1.0, 100.0, log=True),
             Categorical("deep", _DEEP),
-            Ordinal("width", (16, 32, 64, 128), when=("deep", ("bag", "conv", "attention"))),
+            Ordinal("width", (16, 32, 64), when=("deep", ("bag", "conv", "attention"))),
             Float("dropout", 0.0, 0.6),
             Float("learning_rate", 5e-4, 2e-2, log=True),
             Float("weight_decay", 1e-4, 1.0, log=True),
-            Int("epochs", 3, 24, log=True),
-            Ordinal("batch", (16, 32, 64, 128, 256)),
+            Int("epochs", 3, 16, log=True),
+            Ordinal("batch", (32, 64, 128, 256)),
             *SHRINKING,
         )
     )

@@ -21,6 +21,7 @@ from tests.benchmarks.text.corpora import Corpus
 
 # Of all rows: what models learn, what the search is scored on, what the gate looks at, the test.
 SHARES = (0.48, 0.12, 0.15)
+SECONDS = 120.0  # that a trial may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Round:
                 number=number,
                 seed=seed,
                 objective="log_loss",
+                seconds=SECONDS,
                 split=split,
                 footprint_seconds=0.0,
             )
