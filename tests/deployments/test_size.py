@@ -15,13 +15,19 @@ from deployments import cli
 from models import families
 from models.performance.seen import ROWS
 from models.records import Trial
-from tasks import foretelling, lineage, places
+from monitoring.digest import facts
+from tasks import digest, foretelling, lineage, places
 from tasks.config import load
 from tasks.journal import TRIALS
 from tasks.records import Tuned
 from tests import registry_parts as parts
 
 CONFIGURED = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
+
+FRONT = tuple(
+    {"number": n, "params": params, "metrics": {"log_loss": 0.4 + n, "size_mb": 0.01}}
+    for n, params in enumerate(({"family": "hgb"}, CONFIGURED))
+)
 
 
 def trials(seed: int, count: int = 14) -> list[Trial]:
@@ -58,12 +64,15 @@ def sized(tiny_config, tmp_path):
             folder / lineage.LINEAGE,
             window,
             parts.NOW,
-            tuned=Tuned(dict(CONFIGURED), 0.4, 14, 0, 1.0, "all 14 trials spent"),
+            tuned=Tuned(dict(CONFIGURED), 0.4, 14, 0, 1.0, "spent", chosen="a rule", front=FRONT),
             candidate=candidate,
             verdict=verdict,
             opponent=None,
         )
-        files = {TRIALS: folder / TRIALS, lineage.LINEAGE: made}
+        told = foretelling.write(
+            config, folder, foretelling.Before.of(config, window), trials(number)
+        )
+        files = {TRIALS: folder / TRIALS, lineage.LINEAGE: made, foretelling.FILE: told}
         release = registry.register(
             Path(candidate.bundle), candidate, verdict, window_id=window, files=files,
             now=parts.NOW,
@@ -142,6 +151,17 @@ def test_a_search_is_foretold_before_it_and_told_of_after_it(sized, tmp_path):
 
 def _nothing():
     return foretelling.Performance([], ("latency_ms",))
+
+
+def test_the_digest_is_told_the_front_and_how_well_it_was_foretold(sized):
+    config = load(sized)
+    second = places.registry(config).version("2")
+    made = digest._made(config, second, champion=False)
+    assert made.front == facts.Front(
+        ("log_loss", "size_mb"), ((0.4, 0.01), (1.4, 0.01)), 1, "a rule"
+    )
+    assert [said.split(":")[0] for said in made.foretold] == ["log_loss", "latency_ms", "fit_cpu_s"]
+    assert made.foretold[1].endswith("on 14 held-out trials")  # told before they ran
 
 
 def test_a_fault_says_what_to_do(sized):
