@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from models.compress.pace import Pace
 
 _LOOKS = 60  # times that a training is looked at
-_FADE = 0.9  # of the mean of squared gradients, a look
+_FADE = 0.99  # of the sum of squared gradients, a step
 _BINS, _TURNS = 1_024, 2  # of the threshold's logarithm, which is narrowed down twice
 _TINY = 1e-36
 
@@ -78,6 +78,8 @@ class Pruner:
         """After the optimiser's step; `norm` is the gradient's, before any clipping."""
         self._steps += 1
         look = self._steps % self._every == 0
+        if not self._fixed:
+            self._remember()
         if look and not self._fixed:
             self._look(norm)
         elif self._fixed and self._masks is not None:
@@ -95,6 +97,13 @@ class Pruner:
         self._apply(self._masks)
         return self.share
 
+    def _remember(self) -> None:
+        """The fading mean of squared gradients, of every step: a look alone sees one batch."""
+        for matrix in self._matrices:
+            if matrix.grad is not None:
+                gradient = matrix.grad.to_dense() if matrix.grad.is_sparse else matrix.grad
+                self._curvature[id(matrix)].mul_(_FADE).addcmul_(gradient, gradient)
+
     def _look(self, norm: float) -> None:
         moved = size = 0.0
         for matrix in self._matrices:
@@ -102,11 +111,6 @@ class Pruner:
             if before is not None:
                 moved += float((matrix - before).square().sum())
                 size += float(before.square().sum())
-            if matrix.grad is not None:
-                gradient = matrix.grad.to_dense() if matrix.grad.is_sparse else matrix.grad
-                self._curvature[id(matrix)].mul_(_FADE).addcmul_(
-                    gradient, gradient, value=1 - _FADE
-                )
         update = (moved / size) ** 0.5 if size > 0 else 0.0
         share = self.pace.look(norm, update)
         if share > 0:

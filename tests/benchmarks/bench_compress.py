@@ -58,7 +58,7 @@ def _ways(_: Any, __: Any, value: str) -> tuple[str, ...]:
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option(
     "--share",
-    default=0.9,
+    default=0.86,
     show_default=True,
     type=click.FloatRange(0.5, 0.97),
     help="Of the weights that everfit removes.",

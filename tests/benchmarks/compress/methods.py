@@ -12,7 +12,7 @@ FULL: dict[str, Any] = {
     "width": 256,
     "depth": 2,
     "dropout": 0.1,
-    "learning_rate": 3e-3,
+    "learning_rate": 6e-3,
     "weight_decay": 1e-2,
     "epochs": 21,
     "batch": 256,
@@ -31,7 +31,7 @@ class Made:
     family: str = "mlp"
 
 
-FULL_OF_TEXTS: dict[str, Any] = {"width": 64, "epochs": 12, "compress": "none"}
+FULL_OF_TEXTS: dict[str, Any] = {"width": 64, "epochs": 9, "compress": "none"}
 
 
 ALL = ("once", "gradual", "sparse", "units", "student")
