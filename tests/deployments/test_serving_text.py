@@ -12,7 +12,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from deployments.serving import batch, lane, telemetry_writer
+from deployments.serving import batch, inference_protocol, lane, telemetry_writer
+from deployments.serving import tensors as tensor_bytes
 from deployments.serving.app import create_app
 from deployments.serving.batch import Batcher
 from deployments.serving.errors import RequestFault
@@ -224,6 +225,28 @@ def test_a_tensor_of_all_columns_as_bytes_fits_numbers_alone():
     matrix = Rows({}, 1, matrix=np.zeros((1, 2)))
     with pytest.raises(RequestFault, match=r"'body' is a text; .*: send one tensor a column"):
         Reader(HOUR_BODY, None).check(matrix)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_texts_come_over_grpc_and_as_bytes_behind_json(raw):
+    from deployments.serving import grpc_convert
+
+    sent = ["free, Ü 🎉", "", "a\0b"]
+    request = grpc_convert.Request(model_name="tiny")
+    tensor = request.inputs.add(name="body", datatype="BYTES", shape=[3, 1])
+    if raw:
+        request.raw_input_contents.append(tensor_bytes.write("BYTES", sent))
+    else:
+        tensor.contents.bytes_contents.extend(text.encode() for text in sent)
+    rows, _ = grpc_convert.parse(request, 10)
+    assert Reader(BODY, None).check(rows).texts == {"body": sent}
+    data = tensor_bytes.write("BYTES", sent)
+    about = {"name": "body", "shape": [3], "datatype": "BYTES"}
+    head = json.dumps(
+        {"inputs": [about | {"parameters": {"binary_data_size": len(data)}}]}
+    ).encode()
+    rows, _ = inference_protocol.parse(head + data, 10, str(len(head)))
+    assert Reader(BODY, None).check(rows).texts == {"body": sent}
 
 
 async def test_a_call_of_the_model_is_bounded_by_the_length_of_its_texts(monkeypatch):
