@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from models.performance.features import Features
 from models.performance.report import Report, report
@@ -174,6 +175,9 @@ class _Learnt:
         configurations = {one.configuration: place for place, one in enumerate(trials)}
         groups = np.array([configurations[one.configuration] for one in trials])
         searches = np.array([self._names[one.search] for one in trials])
+        # few configurations tell a deviation badly: as wide as Student's t at the interval's ends
+        freedom = max(len(configurations) - 3, 2)
+        self._wider = float(student.ppf(0.95, freedom)) / _SURE
         y = np.array([self._turned(one.figures[target], one.rows) for one in trials])
         self._real, self._counts = np.array([one.figures[target] for one in trials]), rows
         self._middle, self._size = float(y.mean()), max(float(y.std()), _TINY)
@@ -197,7 +201,7 @@ class _Learnt:
         points = self._features.points(params, [count] * len(params))
         known = np.full(len(params), self._names.get(search, -1))
         mean, variance = self.shape.predict(points, known)
-        deviation = self.shape.gaussian.spread(variance, noise=noise)
+        deviation = self._wider * self.shape.gaussian.spread(variance, noise=noise)
         return self._middle + self._size * mean + self._grown(count), self._size * deviation
 
     def held_out(self) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -205,7 +209,7 @@ class _Learnt:
         gaussian = self.shape.gaussian
         told = self._middle + self._size * (self._y - gaussian.left_out)
         told = told + np.array([self._grown(count) for count in self._counts])
-        reach = _SURE * np.sqrt(gaussian.factor * gaussian.expected)
+        reach = _SURE * self._wider * np.sqrt(gaussian.factor * gaussian.expected)
         back = np.exp(np.minimum(told, 700.0)) if self.ratio else told
         return self._real, back, np.abs(gaussian.left_out) <= reach
 
