@@ -11,10 +11,12 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from models import bundle_files as files
 from models.bundle import Predictor
 from models.edge.portable import Portable, portable
-from models.edge.proof import EdgeFault, Proof, Row, prove
+from models.edge.proof import EdgeFault, Proof, Row, beside, prove
 from models.encoding import Encoded
 from models.onnx import int8, parity
 from models.onnx.export import NoForm
@@ -97,7 +99,8 @@ def export(
         if to == "litert":
             parts = _litert(bundle, native, converter)
         else:
-            columns = {c.name: [row[c.name] for row in recorded] for c in native.schema.columns}
+            looked_at = [*recorded, *beside(recorded, native.schema, np.random.default_rng(1))]
+            columns = {c.name: [row[c.name] for row in looked_at] for c in native.schema.columns}
             rows = native.encoder.transform(columns)
             _check_small(native, to)
             parts = _onnx(portable(bundle, native), to, rows, allowed)
@@ -189,13 +192,13 @@ def _litert(bundle: Path, native: Predictor, converter: Path | None) -> Parts:
         )
     fitted: Any = families.get(native.family).load(bundle)
     model, inputs, needs = litert.converted(fitted, native.family, converter)
-    beside: dict[str, str] = {}
+    cutting: dict[str, str] = {}
     if native.family == "textnet":
         from models.edge import tokens
 
-        beside = tokens.files(bundle, native.encoder, fitted.net.shape)
+        cutting = tokens.files(bundle, native.encoder, fitted.net.shape)
     return Parts(
-        model, "model.tflite", "predict_litert.py", inputs, needs, beside, python=converter
+        model, "model.tflite", "predict_litert.py", inputs, needs, cutting, python=converter
     )
 
 

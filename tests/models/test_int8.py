@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from models.encoding import Encoded
 from models.families import TrainingData, get
-from models.onnx import export, int8
+from models.onnx import export, int8, int8_graph
 from models.onnx.export import Form, NoForm
 from models.onnx.session import Session
 
@@ -54,7 +54,7 @@ def wide() -> tuple[Form, TrainingData]:
 
 @pytest.mark.parametrize("how", ["weights", "sums"])
 def test_a_network_is_a_quarter_of_the_size_and_answers_nearly_alike(
-    how: int8.How, wide: tuple[Form, TrainingData]
+    how: int8_graph.How, wide: tuple[Form, TrainingData]
 ) -> None:
     form, trained = wide
     made = packed(form, trained, hows=(how,))
@@ -95,6 +95,15 @@ def test_nothing_is_given_that_differs_by_more_than_is_allowed(
         packed(form, trained, 1e-5)
 
 
+def test_a_narrow_table_that_int8_changes_too_much_has_16_bits() -> None:
+    trained = table(1_500, cards=(400,))
+    form = drawn("logistic", trained)
+    exact = packed(form, trained, 1e-3)
+    assert (exact.figures.how, packed(form, trained).figures.how) == ("halves", "weights")
+    assert exact.figures.largest <= 1e-3
+    assert len(packed(form, trained).model) < len(exact.model) < 0.6 * len(form.model)
+
+
 def test_trees_have_no_layer_to_pack() -> None:
     trained = table(300)
     with pytest.raises(NoForm, match="no layer of 256 or more weights"):
@@ -116,7 +125,7 @@ def test_a_large_weight_far_from_the_rest_only_costs_its_own_output(
             constant.CopyFrom(numpy_helper.from_array(weights, name))
     spiked = model.SerializeToString()
     made = packed(replace(form, model=spiked), trained, 1.0, hows=("weights",))
-    assert made.model == int8.rewritten(spiked, "weights")
+    assert made.model == int8_graph.rewritten(spiked, "weights")
     assert int8.is_packed(made.model)
     assert not int8.is_packed(spiked)
     assert made.figures.mean < 0.01
