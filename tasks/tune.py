@@ -47,7 +47,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     train = config.train
     curves = searchers.curves(memory) if warm else []
     before_it = foretelling.Before.of(config, snapshot.folder.name)
-    screen, frontier = _helped(config, searcher, before_it)
+    screen, frontier = helped(config, searcher, before_it)
     with runners.runner(config, snapshot, journal, curves) as (start, care):
         search = Search(
             searcher,
@@ -98,7 +98,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     )
 
 
-def _helped(
+def helped(
     config: Config, searcher: Searcher, before: foretelling.Before
 ) -> tuple[Screen | None, Frontier | None]:
     """What passes proposals over that cannot keep a limit, and what widens the front; where the
