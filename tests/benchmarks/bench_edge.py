@@ -6,9 +6,9 @@
 Real rows (EVERFIT_DATA): electricity prices and short messages, the last third held back. A line is
 a model and a form: `kb` of the model's file and `folder_kb` of the whole export; `us_row`, one row
 by the export's script with its preparation, in a process without everfit; `differs`, the largest
-difference of a probability on held-back rows, over all seeds (int8 is made for a tolerance of 0.02 on
-rows of training); `accuracy` there, and `lost` against
-the model itself in percentage points, with the 95 % interval of its mean over the seeds.
+difference of a probability on held-back rows, over all seeds (int8 is made for a tolerance of 0.02
+on rows of training); `accuracy` there, and `lost` against the model itself in percentage points,
+with the 95 % interval of its mean over the seeds. A form that is refused is told on stderr.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _one(data: str, params: dict[str, Any], seed: int, home: Path, converter: st
                 version="1",
                 converter=python,
             )
-        except EdgeFault:  # trees have no int8
+        except EdgeFault as fault:  # trees have no int8
+            sys.stderr.write(f"{params['family']}, seed {seed}: {fault}\n")
             continue
         (proba,), _ = ask(made.folder, [held], python)
         yield (
