@@ -15,6 +15,7 @@ the single metric, paired by seed.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -90,21 +91,26 @@ def command(
     names = [name for name in families.split(",") if name]
     rows = arms.Rows.of(data, trial_rows)
     found: list[tables.Figures] = []
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory(prefix="bench-objectives-") as home:
-            made = [
-                arms.search(rows, Path(home), name, train, names, trials, trial_rows, seed)
-                for name, train in wanted.items()
-            ]
-            if picture is not None and seed == 0:
-                arms.draw(made[-1], picture)
-            asked = served.measure(made, rows, seconds=seconds, rate=rate)
-            found += [tables.Figures.of(one, asked[one.arm], seed) for one in made]
-            for one in found[-len(made) :]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all servers are ended
+    try:
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory(prefix="bench-objectives-") as home:
+                made = [
+                    arms.search(rows, Path(home), name, train, names, trials, trial_rows, seed)
+                    for name, train in wanted.items()
+                ]
+                if picture is not None and seed == 0:
+                    arms.draw(made[-1], picture)
+                asked = served.measure(made, rows, seconds=seconds, rate=rate)
+                told_now = [tables.Figures.of(one, asked[one.arm], seed) for one in made]
+            found += told_now
+            for one in told_now:
                 click.echo(f"seed {seed}, {one.arm}: {one.family}, {one.chosen}", err=True)
-    click.echo(f"{data}: {seeds} seeds, {trials} trials an arm, rule: {rule}")
-    for rows_told in (tables.means(found), tables.changes(found)):
-        show(rows_told)
+    finally:  # what is complete counts, also when somebody has seen enough
+        if found:
+            click.echo(f"{data}: {found[-1].seed + 1} seeds, {trials} trials an arm, rule: {rule}")
+            for rows_told in (tables.means(found), tables.changes(found)):
+                show(rows_told)
     if json_path is not None:
         told = {"means": tables.means(found), "changes": tables.changes(found)}
         told |= {"searches": [asdict(one) for one in found]}
