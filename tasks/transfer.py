@@ -94,9 +94,10 @@ def study(
     model = fits.fit(learnt)
     answers = fits.answers(model)
     points = _points(model, held, scored, seed)
+    apart, cloud = _apart(config, source, target, permutations, seed)
     foretold = worth.foretold(
         answers.held, fits.y_held, answers.scored, points=points,
-        others=fits.others(learnt), seed=seed,
+        others=fits.others(learnt), apart=apart.a_distance / 2, seed=seed,
     )  # fmt: skip
     at_home = worth.measured(answers.held, fits.y_held)
     if at_home is None:
@@ -108,7 +109,6 @@ def study(
     adapted = tuple(fits.adapted(learnt, answers, ways))
     own = None if abroad is None else fits.of_its_own()
     gains = {one.way: one.reverse if abroad is None else one.gain for one in adapted}
-    apart, cloud = _apart(config, source, target, permutations, seed)
     return Study(
         name=config.name,
         sides=(source.name, target.name),

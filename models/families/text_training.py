@@ -180,13 +180,20 @@ def _alike(
     terms: Terms,
     generator: torch.Generator,
 ) -> Callable[[Tensor], Tensor] | None:
-    """The penalty of a batch's hidden layer, where the parameters ask for one."""
+    """The penalty of a batch's hidden layer, where the parameters ask for one.
+
+    Of the deep part's units: the wide weights descend at a rate at which any other aim than the
+    labels undoes them.
+    """
     found = Alike.of(params, data.target, generator)
     if found is None or data.target is None or served is None:
         return None
     target = _rows(data.target, served, net.shape, terms)
     dropout = float(params["dropout"])
-    return lambda hidden: found(hidden, lambda rows: target.hidden(net, rows, dropout, generator))
+    deep = slice(net.shape.width)
+    return lambda hidden: found(
+        hidden[:, deep], lambda rows: target.hidden(net, rows, dropout, generator)[:, deep]
+    )
 
 
 def _rows(encoded: Encoded, ids: list[list[int]], shape: Shape, terms: Terms) -> Rows:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PENALTIES = ("coral", "mmd")
 _SCALES = (0.5, 1.0, 2.0)  # of the median distance
-_HEAVIEST = 10.0  # times the penalty, at strength 1
+_HEAVIEST = 2.0  # times the penalty, at strength 1
 
 
 class Alike:
@@ -57,7 +57,7 @@ class Alike:
 def penalty(method: str, strength: float, source: Tensor, target: Tensor) -> Tensor:
     """The term to add, a scalar, of hidden rows `source` (n, h) and `target` (m, h), n, m >= 2.
 
-    `strength` in [0, 1] is a tenth of the factor. Raises SpaceFault for an unknown method.
+    `strength` in [0, 1] is half of the factor. Raises SpaceFault for an unknown method.
     """
     if method not in PENALTIES:
         raise SpaceFault(f"a penalty is one of {PENALTIES}, got {method!r}: use one of them")

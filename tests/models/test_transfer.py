@@ -131,6 +131,24 @@ def test_weighting_by_the_domain_classifier_helps_where_the_rows_moved(family: s
     assert losses["weights"] < losses["none"] - 0.1
 
 
+@pytest.mark.parametrize("family", ["logistic", "hgb"])
+def test_rows_measured_by_another_scale_are_aligned(family: str) -> None:
+    rng = np.random.default_rng(0)
+    x, late = rng.normal(size=(600, 2)), rng.normal(size=(600, 2))
+    y, labels = (x[:, 0] + x[:, 1] > 0), (late[:, 0] + late[:, 1] > 0)
+    served = encoded(late * 1.5 + [3.0, 0.0])  # the same rows, by a gauge that has drifted
+    data = TrainingData(encoded(x), y.astype(np.int64), 2, (), target=served)
+    made = families.get(family)
+
+    def right(way: str) -> float:
+        params = {**made.default, "adapt": way, "adapt_strength": 1.0}
+        known, left = adapt.prepared(made, data, params, seed=0)
+        proba = adapt.fit(made, known, left, seed=0).predict_proba(served)
+        return float((proba.argmax(axis=1) == labels).mean())
+
+    assert right("coral") > max(right("none") + 0.2, 0.9)
+
+
 @pytest.mark.parametrize("way", ["coral", "mmd"])
 def test_a_network_s_penalty_brings_the_hidden_layers_together(way: str) -> None:
     import torch

@@ -55,6 +55,17 @@ def test_the_foretold_accuracy_is_that_of_harder_rows() -> None:
     assert found.agreement is None
 
 
+def test_where_domains_hardly_overlap_more_may_be_lost_than_is_foretold() -> None:
+    _, held, y = classified(1_000, 2.5, 0)
+    _, asked, _ = classified(1_000, 1.0, 1)
+    near, far = (worth.foretold(held, y, asked, apart=apart).accuracy for apart in (0.0, 1.0))
+    assert far.value == near.value
+    assert far.high == near.high
+    lost = worth.measured(held, y).value - near.value
+    assert lost > 0.1
+    assert near.low - far.low == pytest.approx(lost / 2)
+
+
 def test_models_that_agree_less_lower_the_estimate_and_widen_it() -> None:
     _, held, y = classified(1_000, 2.5, 0)
     _, asked, _ = classified(1_000, 2.5, 1)
