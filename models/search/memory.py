@@ -101,8 +101,8 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
     """Read a memory in today's space: parameters may have come, gone, or changed their range.
 
     A value outside today's range goes to its nearest end; a parameter that is new gets the middle
-    of its range; a configuration whose choice is gone is left out. Raises SpaceFault when the
-    memory is not of the form that `remember` writes.
+    of its range, or 'none' where that can be chosen; a configuration whose choice is gone is left
+    out. Raises SpaceFault when the memory is not of the form that `remember` writes.
     """
     try:
         old = Space.from_json(memory["space"])
@@ -160,8 +160,16 @@ def repaired(params: Params, space: Space) -> dict[str, Scalar] | None:
                 return None
             out[parameter.name] = value
         else:
-            out[parameter.name] = parameter.from_unit(0.5)
+            out[parameter.name] = _unnamed(parameter)
     return out if space.allows(out) else space.decode(space.encode(out))
+
+
+def _unnamed(parameter: Parameter) -> Scalar:
+    """What a configuration had of a parameter that it does not name, since it came later: none,
+    where that can be chosen, else it is taken to be in the middle."""
+    if isinstance(parameter, Categorical) and "none" in parameter.choices:
+        return "none"
+    return parameter.from_unit(0.5)
 
 
 def _heads(space: Space, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -272,6 +272,14 @@ def test_a_bundle_of_a_small_model_is_small_and_whole(tmp_path: Path) -> None:
     assert sizes[1] < sizes[0] / 4
 
 
+def test_what_was_learnt_before_models_could_be_small_is_of_whole_models() -> None:
+    from models.search.memory import repaired
+
+    before = {k: v for k, v in families.defaults(["mlp"])[0].items() if k != "mlp.compress"}
+    today = repaired(before, families.space(["mlp"], shrink=True))
+    assert today == {**before, "mlp.compress": "none"}
+
+
 def mails(n: int = 160, seed: int = 0) -> TrainingData:
     """Texts whose class shows in a few of their words."""
     rng = np.random.default_rng(seed)
