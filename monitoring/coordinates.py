@@ -10,13 +10,15 @@ was fitted are not exchangeable with others.)
   same for every monotone transformation of it. A missing value stands at 0 and has an indicator of
   its own; a column of two values is an indicator.
 - A category becomes an indicator per level, the rare ones together as one more, one for missing.
+- A point is a number that is a coordinate already, of an embedding: it stays as it is, since the
+  distances between its values mean something.
 - Where several columns have gaps, one more indicator says whether a row has any.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -105,6 +107,23 @@ class Category:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """One coordinate of an embedding, as it came; finite."""
+
+    name: str
+    varies: bool
+
+    indicator = False
+    gaps = False
+
+    def names(self) -> list[str]:
+        return [self.name] * self.varies
+
+    def place(self, column: Any) -> list[NDArray[np.float64]]:
+        return [np.asarray(column, dtype=np.float64)] * self.varies
+
+
+@dataclass(frozen=True, slots=True)
 class AnyGap:
     """Whether a row has a gap in any column: a share that several columns make together."""
 
@@ -120,7 +139,7 @@ class AnyGap:
 class Coordinates:
     """How rows become points; made by `fit` on pooled rows, then never changed."""
 
-    columns: tuple[Number | Category | AnyGap, ...]
+    columns: tuple[Number | Category | Point | AnyGap, ...]
     names: tuple[str, ...]  # (k,) of the coordinates
     source: NDArray[np.int64]  # (k,) which column each belongs to
     indicator: NDArray[np.bool_]  # (k,) whether it is 0 or 1
@@ -145,18 +164,19 @@ class Coordinates:
     def fit(cls, pooled: Any, kinds: Mapping[str, str] | None = None) -> Coordinates:
         """`pooled` is a frame, or a (rows, columns) float array.
 
-        `kinds` (name -> 'number' or 'category') is needed where a frame's own types do not say it;
-        numbers and bools are numbers, anything else a category. A column without two different
-        values is left out. Raises WindowFault for names that are there twice and unknown kinds.
+        `kinds` (name -> 'number', 'category' or 'point') is needed where a frame's own types do not
+        say it; numbers and bools are numbers, anything else a category. A column without two
+        different values is left out. Raises WindowFault for names that are there twice and unknown
+        kinds.
         """
         said = {str(name): kind for name, kind in (kinds or {}).items()}
-        unknown = {name: kind for name, kind in said.items() if kind not in ("number", "category")}
+        unknown = {name: kind for name, kind in said.items() if kind not in _FITTED}
         if unknown:
             raise WindowFault(f"a column is a 'number' or a 'category', got {unknown}: correct it")
-        placed: list[Number | Category | AnyGap] = []
+        placed: list[Number | Category | Point | AnyGap] = []
         for name, column in _columns(pooled):
             kind = said.get(name) or ("number" if _numeric(column) else "category")
-            fitted = _number(name, column) if kind == "number" else _category(name, column)
+            fitted = _FITTED[kind](name, column)
             if fitted.names():
                 placed.append(fitted)
         if sum(c.gaps for c in placed if not isinstance(c, AnyGap)) > 1:
@@ -274,3 +294,14 @@ def _category(name: str, column: pd.Series) -> Category:
     if len(frequent) + others + gaps < 2:
         return Category(name, (), False, False)  # one value throughout
     return Category(name, tuple(frequent), others, gaps)
+
+
+def _point(name: str, column: Any) -> Point:
+    return Point(name, bool(np.ptp(np.asarray(column, dtype=np.float64)) > 0))
+
+
+_FITTED: Mapping[str, Callable[[str, Any], Number | Category | Point]] = {
+    "number": _number,
+    "category": _category,
+    "point": _point,
+}

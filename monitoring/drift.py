@@ -75,7 +75,7 @@ def mmd_signal(
     if "text" in columns.values():
         from monitoring.text.points import placed
 
-        old, new, kinds = placed(old, new, columns)
+        old, new, kinds = placed(old, new, columns, "point")
     try:
         result = shift_test(
             old,

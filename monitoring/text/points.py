@@ -15,7 +15,7 @@ same points.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,29 +34,51 @@ _DENSE = 3 * AXES  # rows or words up to which the whole decomposition is cheape
 
 
 def points(texts: list[str], *, axes: int = AXES) -> Floats:
-    """(texts, axes + 4) of pooled texts; fewer axes where there are fewer texts or words."""
+    """(texts, axes + 4) of pooled texts; fewer axes where there are fewer texts or words.
+
+    The first axis has deviation 1 and every other less, as its share of what tells texts apart;
+    the form's numbers are normal scores of deviation 0.5.
+    """
     ordered = sorted(texts)
-    places = _semantic(counts(ordered), axes)
+    values = np.hstack([_semantic(counts(ordered), axes), _scores(forms(ordered))])
     first: dict[str, int] = {}  # equal texts lie on one spot to the last digit
     for place, text in enumerate(ordered):
         first.setdefault(text, place)
-    return np.hstack([places[[first[text] for text in texts]], forms(texts)])
+    return values[[first[text] for text in texts]]
+
+
+def _scores(values: Floats) -> Floats:
+    """Each column's normal scores of the pooled ranks, of deviation 0.5; 0 where nothing varies."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    scores = np.zeros(values.shape)
+    for place, column in enumerate(values.T):
+        if len(column) and np.ptp(column) > 0:
+            found = ndtri((rankdata(column) - 0.5) / len(column))
+            scores[:, place] = (found - found.mean()) * (0.5 / found.std())
+    return scores
 
 
 def placed(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Mapping[str, str]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: Mapping[str, str],
+    kind: Literal["number", "point"] = "number",
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """Both frames with each 'text' of `columns` as numbers, and the kinds of the columns then.
 
-    Other columns stay as they are, and so does the order of rows; frames have no other column.
+    The new ones are of `kind`: 'point' for tests by distance (`monitoring.coordinates`), 'number'
+    for whoever places numbers on a scale of its own. Other columns stay as they are, and so does
+    the order of rows; frames have no other column.
     """
     import pandas as pd
 
     kinds: dict[str, str] = {}
     sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for name, kind in columns.items():
-        if kind != "text":
-            kinds[name] = kind
+    for name, own in columns.items():
+        if own != "text":
+            kinds[name] = own
             for side, frame in zip(sides, (reference, current), strict=True):
                 side[name] = frame[name].reset_index(drop=True)
             continue
@@ -65,7 +87,7 @@ def placed(
         topics = found.shape[1] - len(FORMS)
         for place, column in enumerate(found.T):
             what = f"topic {place + 1}" if place < topics else FORMS[place - topics]
-            kinds[f"{name}: {what}"] = "number"
+            kinds[f"{name}: {what}"] = kind
             sides[0][f"{name}: {what}"] = column[: len(known)]
             sides[1][f"{name}: {what}"] = column[len(known) :]
     return pd.DataFrame(sides[0]), pd.DataFrame(sides[1]), kinds
@@ -91,7 +113,7 @@ def _semantic(found: Counts, axes: int) -> Floats:
     left, size = left[:, real], size[real]
     # the sign of an axis is nobody's: the longer tail lies above
     sign = np.where(np.round((left**3).sum(axis=0), 9) < 0, -1.0, 1.0)
-    return left * size * sign
+    return np.asarray(left * size * (sign * np.sqrt(rows) / size.max(initial=_NOTHING)))
 
 
 def _decomposed(matrix: Any, axes: int) -> tuple[Floats, Floats]:

@@ -89,12 +89,15 @@ CASES = (
 
 
 def shift(x: Texts, y: Texts, permutations: int, seed: int) -> float:
-    from monitoring.shift import shift_test
-    from monitoring.text.points import points
+    import pandas as pd
 
-    rows = points([*x, *y])
+    from monitoring.shift import shift_test
+    from monitoring.text.points import placed
+
+    sides = (pd.DataFrame({"text": side}) for side in (x, y))
+    old, new, kinds = placed(*sides, {"text": "text"}, "point")
     return shift_test(
-        rows[: len(x)], rows[len(x) :], permutations=permutations, seed=seed, explain=False
+        old, new, permutations=permutations, seed=seed, kinds=kinds, explain=False
     ).p_value
 
 
