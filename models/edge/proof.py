@@ -7,6 +7,7 @@ in batches of 1, 2 and 33 and all at once.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -186,9 +187,10 @@ def _changed(kind: str, value: Any, other: Any, how: int) -> Any:
 def _number(value: Any) -> Any:
     """The value as a float where its text is one: '3' is the category 3.0 too."""
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return value
+    return number if math.isfinite(number) else value  # 'inf' is a text like any other
 
 
 def _apart(got: NDArray[np.float64], expected: NDArray[np.float64]) -> float:

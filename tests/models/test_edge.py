@@ -311,5 +311,6 @@ def test_rows_beside_the_recorded_ones_try_what_may_come() -> None:
         assert 0.03 < sum(value is None for value in values) / len(values) < 0.3
         changed = sum(a[name] != b[name] for a, b in zip(made, rows(table()), strict=True))
         assert 0.1 < changed / len(made) < 0.4
+    assert {proof._number(v) for v in ("3", "inf", "pro")} == {3.0, "inf", "pro"}
     assert any(row["plan"] == "\u2014 never seen \u2014" for row in made)
     assert {type(row["x"]) for row in made} == {float, bool, type(None)}
