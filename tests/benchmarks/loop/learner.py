@@ -29,7 +29,7 @@ from models.search.controller import Controller
 from models.search.memory import repaired
 from models.training import evaluate_trial, fit_bundle, prepare
 from tasks.rows import TIME, hold_back
-from tests.benchmarks.loop.settings import Search
+from tests.benchmarks.loop.settings import SPACE, Search
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,8 @@ class Learner:
         )
         split = prepare(train, valid, self.schema)
         space = families.space(limits.families)
+        there = {parameter.name for parameter in space.parameters}
+        space = space.override({name: v for name, v in SPACE.items() if name in there})
 
         def evaluate(params: Params, seed: int, number: int) -> Trial:
             return evaluate_trial(

@@ -35,6 +35,8 @@ REFERENCE_ROWS = 2_000
 MMD_ROWS = 500
 
 
+# n-grams of letters take ten times as long: two hundred fits of a stream would be an hour
+SPACE: dict[str, dict[str, Any]] = {"tfidf.letters": {"value": 0}}
 FAMILIES = {False: ("hgb", "logistic"), True: ("tfidf",)}  # without and with columns of text
 
 
