@@ -314,3 +314,9 @@ def test_rows_beside_the_recorded_ones_try_what_may_come() -> None:
     assert {proof._number(v) for v in ("3", "inf", "pro")} == {3.0, "inf", "pro"}
     assert any(row["plan"] == "\u2014 never seen \u2014" for row in made)
     assert {type(row["x"]) for row in made} == {float, bool, type(None)}
+
+
+def test_the_readme_shows_the_script_as_it_is() -> None:
+    root = Path(__file__).parents[2]
+    script = (root / "models/edge/scripts/predict_onnx.py").read_text("utf-8")
+    assert script in (root / "README.md").read_text("utf-8")
