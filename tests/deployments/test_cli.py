@@ -61,6 +61,7 @@ def test_every_command_has_help(name):
 NO_CONFIG = ("demo", "init", "drill", "bench")
 MORE = dict.fromkeys(("approve", "reject"), ("7", "--why", "it is right"))
 MORE["transfer"] = ("--source", "books", "--target", "films")
+MORE["export"] = ("bundle",)
 
 
 @pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n not in NO_CONFIG])
