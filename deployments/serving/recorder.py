@@ -40,6 +40,7 @@ _PATIENCE = 20.0  # seconds for one write, longer than a store waits for another
 _LONGEST = 1 << 28  # bytes of a message
 _LONGEST_PATH = 100  # characters: of a socket's address
 _BEAT = 1.0  # seconds
+_NICE = 5  # answers come first where cores are short; half of one is left even beside busy workers
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -210,6 +211,7 @@ def run(config: Config, path: Path, beat: Path | None = None) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     end_with_parent()
+    os.nice(_NICE)
     kept = recording(config)
     store = LateStore(config.store_url, kept, lambda: datetime.now(UTC))
     Recorder(store, kept, path).run(
