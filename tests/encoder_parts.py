@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ CONFIG = {
 }
 
 
-def arrays(seed: int = 0, prefix: str = "") -> dict[str, np.ndarray]:
+def arrays(
+    seed: int = 0, prefix: str = "", config: Mapping[str, object] = CONFIG
+) -> dict[str, np.ndarray]:
     """A BERT's arrays, drawn at random."""
     rng = np.random.default_rng(seed)
-    width, inner = int(CONFIG["hidden_size"]), int(CONFIG["intermediate_size"])
+    width, inner = (int(str(config[name])) for name in ("hidden_size", "intermediate_size"))
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (int(CONFIG["vocab_size"]), width),
         "embeddings.position_embeddings.weight": (int(CONFIG["max_position_embeddings"]), width),
@@ -50,14 +53,22 @@ def arrays(seed: int = 0, prefix: str = "") -> dict[str, np.ndarray]:
     }
 
 
-def write(folder: Path, seed: int = 0, *, pooling: str = "mean", prefix: str = "") -> Path:
-    """The encoder's files in a folder, which is given back."""
+def write(
+    folder: Path,
+    seed: int = 0,
+    *,
+    pooling: str = "mean",
+    prefix: str = "",
+    config: Mapping[str, object] | None = None,
+) -> Path:
+    """The encoder's files in a folder, which is given back; `config` is besides `CONFIG`."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     folder.mkdir(parents=True, exist_ok=True)
     header: dict[str, object] = {}
+    whole_config = {**CONFIG, **(config or {})}
     body = b""
-    for name, array in arrays(seed, prefix).items():
+    for name, array in arrays(seed, prefix, whole_config).items():
         raw = array.tobytes()
         place = [len(body), len(body) + len(raw)]
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": place}
@@ -65,7 +76,7 @@ def write(folder: Path, seed: int = 0, *, pooling: str = "mean", prefix: str = "
     text = json.dumps(header).encode()
     whole = len(text).to_bytes(8, "little") + text + body
     (folder / "model.safetensors").write_bytes(whole)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(whole_config))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     told = json.dumps({"pooling_mode_cls_token": pooling == "cls"})
     (folder / "1_Pooling" / "config.json").write_text(told)

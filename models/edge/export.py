@@ -15,7 +15,7 @@ import numpy as np
 
 from models import bundle_files as files
 from models.bundle import Predictor
-from models.edge.portable import Portable, portable
+from models.edge.portable import MODEL, Portable, portable
 from models.edge.proof import EdgeFault, Proof, Row, beside, prove
 from models.encoding import Encoded
 from models.onnx import int8, parity
@@ -47,7 +47,7 @@ class Parts:
     script: str
     inputs: Sequence[str]
     needs: Sequence[str]
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     python: Path = Path(sys.executable)
 
@@ -61,7 +61,7 @@ class Exported:
     family: str
     to: To
     folder: Path
-    model: str
+    model: str  # its file, or files
     size: int  # bytes of the model
     proof: Proof
     digest: str
@@ -109,8 +109,8 @@ def export(
     with files.whole(folder) as home:
         (home / parts.file).write_bytes(parts.model)
         shutil.copyfile(_SCRIPTS / parts.script, home / _SCRIPT)
-        for file, text in parts.files.items():
-            (home / file).write_text(text, encoding="utf-8")
+        for file, whole in parts.files.items():
+            (home / file).write_bytes(whole if isinstance(whole, bytes) else whole.encode("utf-8"))
         (home / "requirements.txt").write_text("\n".join(parts.needs) + "\n", encoding="utf-8")
         info = {
             "format": VERSION,
@@ -141,9 +141,11 @@ def export(
         )
         found = {"answers": answers.tolist(), "tolerance": _AGAIN[to], "proof": proof.note()}
         digest = _write(home, {**info, **found})
-    size = len(parts.model)
+    graphs = {file: whole for file, whole in parts.files.items() if isinstance(whole, bytes)}
+    size, named = len(parts.model), " and ".join([parts.file, *graphs])
+    size += sum(map(len, graphs.values()))
     return Exported(
-        name, version, native.family, to, folder, parts.file, size, proof, digest, parts.notes
+        name, version, native.family, to, folder, named, size, proof, digest, parts.notes
     )
 
 
@@ -172,13 +174,17 @@ def _onnx(found: Portable, to: To, recorded: Encoded, tolerance: float) -> Parts
     """Raises NoForm for a model that cannot be as asked."""
     import onnx
 
-    model, notes = found.model, {}
-    if to == "int8" and not int8.is_packed(model):
-        made = int8.quantised(model, found.opened, recorded, tolerance)
-        model, notes = made.model, {"int8": made.figures.note()}
+    files, notes = {MODEL: found.model, **found.files}, dict(found.notes)
+    whole = files[found.weights]
+    assert isinstance(whole, bytes)
+    if to == "int8" and not int8.is_packed(whole):
+        made = int8.quantised(whole, found.opened, recorded, tolerance, most=found.rows)
+        files[found.weights], notes["int8"] = made.model, made.figures.note()
+    model = files.pop(MODEL)
+    assert isinstance(model, bytes)
     inputs = [given.name for given in onnx.ModelProto.FromString(model).graph.input]
     needs = [f"{package}=={installed(package)}" for package in found.packages]
-    return Parts(model, "model.onnx", "predict_onnx.py", inputs, needs, found.files, notes)
+    return Parts(model, MODEL, "predict_onnx.py", inputs, needs, files, notes)
 
 
 def _litert(bundle: Path, native: Predictor, converter: Path | None) -> Parts:

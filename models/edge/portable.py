@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from models.bundle import Predictor
+from models.onnx import int8
 from models.onnx.export import drawn
 from models.onnx.parity import Answers
 from models.onnx.session import Session
 
+MODEL = "model.onnx"
 PACKAGES = ("numpy", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """A model in ONNX, what opens it or another form of it, files beside it by name, and the
-    packages that answering needs."""
+    """A model in ONNX, what opens another form of it, files beside it by name, and the packages
+    that answering needs.
+
+    `weights` is the file whose forms `opened` opens, the model itself or one beside it, and `rows`
+    how many are asked for at most to see how a form of it differs. `notes` go into edge.json.
+    """
 
     model: bytes
     opened: Callable[[bytes], Answers]
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     packages: tuple[str, ...] = PACKAGES
+    weights: str = MODEL
+    rows: int = int8.ROWS
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def portable(bundle: Path, native: Predictor) -> Portable:
@@ -33,6 +43,11 @@ def portable(bundle: Path, native: Predictor) -> Portable:
         from models.families.tfidf_fitted import FittedTfidf
 
         return terms.portable(FittedTfidf.load(bundle), native.encoder)
+    if native.family == "sentence":
+        from models.edge import vectors
+        from models.families.sentence import FittedSentence
+
+        return vectors.portable(FittedSentence.load(bundle), native.encoder)
     model, rows_at_once = _model(bundle, native)
     if native.family == "textnet":
         from models.edge import tokens

