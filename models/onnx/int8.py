@@ -87,8 +87,8 @@ def quantised(
     expected = floats.predict_proba(rows)
     made: list[Quantised] = []
     refused = []
-    for how in hows or ("weights", "sums", "halves"):
-        if how == "halves" and made:  # larger, so it is for models that the others change too much
+    for how in hows or ("weights", "sums", "groups", "halves"):
+        if how in ("groups", "halves") and made:  # larger: for what the others change too much
             continue
         packed = rewritten(model, how)
         if packed is None:

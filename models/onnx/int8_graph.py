@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-How = Literal["weights", "halves", "sums"]
+How = Literal["weights", "groups", "halves", "sums"]
 
 LEAST = 256  # weights of a layer that is made int8: of a smaller one nothing is gained
 
 _NARROW, _BLOCK = 8, 8  # columns of a table below which so many rows share the scales of columns,
 _SMALL = np.finfo(np.float16)  # which are of 16 bits then, in this range
+_GROUP = 32  # inputs of a layer that share a scale for each output, where one for all is too coarse
 _SUMS = 32  # inputs and outputs of a layer from which sums of whole numbers may pay
 _LIMIT = 127  # of weights: -128 is left out, and of activations: a processor without instructions
 # for bytes adds two products in 16 bits, which 2 * 127 * 127 fits and 2 * 255 * 127 does not
@@ -31,12 +32,14 @@ def rewritten(model: bytes, how: How) -> bytes | None:
 
     `weights` keeps the sums in floats: a runtime unpacks the weights once, when it loads them.
     `sums` multiplies whole numbers too, in layers that are large enough and not the first, whose
-    inputs have too different ranges; where inputs have a sign, of weights in 7 bits. `halves` is
-    `weights` with narrow tables in 16 bits, which is more exact.
+    inputs have too different ranges; where inputs have a sign, of weights in 7 bits. Two are more
+    exact than `weights`: `groups` has a scale for each 32 inputs of each output, and `halves` has
+    narrow tables in 16 bits.
     """
     made = _Rewriting(model, how)
     made.run()
-    wanted = {"weights": made.packed, "sums": made.summed, "halves": made.halved}[how]
+    counts = {"weights": made.packed, "sums": made.summed}
+    wanted = {**counts, "groups": made.grouped, "halves": made.halved}[how]
     return made.model() if wanted else None
 
 
@@ -51,7 +54,7 @@ class _Rewriting:
         self._nodes: list[NodeProto] = []
         self._made_by = {name: node.op_type for node in graph.node for name in node.output}
         self._whole: dict[str, tuple[str, str]] = {}  # by input: in whole numbers, and their step
-        self.packed = self.summed = self.halved = 0
+        self.packed = self.summed = self.grouped = self.halved = 0
 
     def run(self) -> None:
         for node in self._proto.graph.node:
@@ -61,6 +64,8 @@ class _Rewriting:
                 self._filters(node)
             elif node.op_type == "Gather" and _attribute(node, "axis", 0) == 0:
                 self._table(node)
+            elif node.op_type == "ScatterND":
+                self._scattered(node)
             else:
                 self._nodes.append(node)
 
@@ -117,11 +122,33 @@ class _Rewriting:
         weights = self._constant(packed)
         if summed:
             product = self._sum(x, weights, scale, positive)
+        elif self._how == "groups" and (grouped := self._groups(node.input[1], turned)):
+            product = self._node("MatMul", x, grouped)
         else:
             product = self._node("MatMul", x, self._unpacked(weights, scale))
         if len(node.input) > 2:
             product = self._node("Add", product, node.input[2])
         self._nodes.append(helper.make_node("Identity", [product], [node.output[0]]))
+
+    def _groups(self, name: str, turned: bool) -> str | None:
+        """A layer's matrix (inputs, outputs) of bytes with scales of groups of inputs, unpacked;
+        None of one that such groups don't divide."""
+        values = numpy_helper.to_array(self._constants[name])
+        values = values.T if turned else values
+        inputs, outputs = values.shape
+        if inputs % _GROUP or inputs == _GROUP:
+            return None
+        parts = values.reshape(-1, _GROUP, outputs)
+        scale = np.abs(parts).max(axis=1, keepdims=True) / _LIMIT
+        kind = np.float16 if scale.max() < _SMALL.max else scale.dtype
+        scale = np.maximum(scale, _SMALL.tiny).astype(kind)
+        whole = np.rint(parts / scale.astype(values.dtype)).clip(-_LIMIT, _LIMIT)
+        self.grouped += 1
+        to = helper.np_dtype_to_tensor_dtype(values.dtype)
+        scales = self._node("Cast", self._constant(scale), to=to)
+        packed = self._node("Cast", self._constant(whole.astype(np.int8)), to=to)
+        shape = self._constant(np.array(values.shape, dtype=np.int64))
+        return self._node("Reshape", self._node("Mul", packed, scales), shape)
 
     def _filters(self, node: NodeProto) -> None:
         """A convolution with a kernel (outputs, inputs, ...) that is known."""
@@ -181,6 +208,17 @@ class _Rewriting:
             scales = self._node("Cast", scales, to=table.data_type)
         rows = self._node("Cast", rows, to=table.data_type)
         self._node("Mul", rows, scales, output=node.output[0])
+
+    def _scattered(self, node: NodeProto) -> None:
+        """Rows that are put into a table of zeros (`models.onnx.packed.rows`): as all the rows of a
+        table of them, looked up in their order."""
+        rows = self._constants.get(node.input[2])
+        if rows is not None:
+            ends = (self._constant(np.int64(end)) for end in (0, rows.dims[0], 1))
+            every, name = self._node("Range", *ends), f"r{len(self._nodes)}"
+            self._table(helper.make_node("Gather", [node.input[2], every], [name], axis=0))
+            node.input[2] = name
+        self._nodes.append(node)
 
     def _half(self, node: NodeProto, table: TensorProto | None) -> None:
         """A table, or one number by its place, such as a term's idf, in 16 bits where that fits."""

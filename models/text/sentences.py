@@ -117,6 +117,10 @@ class Sentences:
             memory.update(fresh)
         return result
 
+    def forget(self) -> None:
+        """Compute every vector anew from here on, as for texts that were never asked for."""
+        self._memory = {}
+
     def graph(self) -> bytes:
         """The encoder in ONNX, as `models.text.bert` draws it; its files are read anew."""
         return _drawn(self._place, _config(self._place))
