@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.compress import distil, grid, packed
+from models.compress.distil import both, filled
 from models.compress.pruner import Group, Pruner, slices, weights
 from models.compress.units import compacted
 from models.encoding import Encoded
@@ -94,22 +96,31 @@ def _student(
 ) -> Net:
     """A network of `student` units a layer that learns from one of `width`.
 
-    The teacher is asked about made-up rows as well, so that there is more to learn from.
+    The teacher is asked about made-up rows as well, so that there is more to learn from. One that
+    was adapted to a target is asked about the target's rows, too; importance weights count in what
+    the student learns as they did for the teacher.
     """
+    began = time.monotonic()
     teacher = network.train(data, params, seed=seed, seconds=seconds)
-    more = distil.mingled(data.encoded, COPIES * len(data), np.random.default_rng([seed, 3]))
-    rows = Encoded(
-        np.concatenate([data.encoded.numbers, more.numbers]),
-        np.concatenate([data.encoded.codes, more.codes]),
-    )
+    real = data.encoded if data.target is None else both(data.encoded, data.target)
+    weights = None if data.weights is None else filled(data.weights, len(real))
+    rng = np.random.default_rng([seed, 3])
+    rows = both(real, distil.mingled(real, COPIES * len(data), rng, weights))
     scores = _scores(teacher, rows)
-    labels = torch.from_numpy(np.concatenate([data.y, np.full(len(more), distil.NO_LABEL)]))
+    labels = torch.from_numpy(filled(data.y, len(rows), distil.NO_LABEL))
     shown = torch.where(labels < 0, scores.argmax(1), labels).numpy()
     every = TrainingData(rows, shown, data.k, data.cardinality)
     epochs = max(3, math.ceil(int(params["epochs"]) * TIMES / (1 + COPIES)))
     small = {**params, "width": params["student"], "dropout": 0.0, "epochs": epochs}
-    rule = distil.loss(scores, labels, float(params["temperature"]))
-    net = network.train(every, small, seed=seed, seconds=seconds, watch=watch, loss=rule)
+    rule = distil.loss(
+        scores,
+        labels,
+        float(params["temperature"]),
+        weights=None if weights is None else torch.from_numpy(filled(weights, len(rows))).float(),
+    )
+    net = network.train(
+        every, small, seed=seed, seconds=distil.left_of(seconds, began), watch=watch, loss=rule
+    )
     return compacted(net)
 
 

@@ -9,6 +9,7 @@ narrow embeddings, whatever its teacher has.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,16 +128,37 @@ def compacted(net: TextNet) -> TextNet:
 
 
 def _student(told: Told, params: Params) -> TextNet:
-    """A bag of `student` dimensions that learns from the network of the parameters."""
+    """A bag of `student` dimensions that learns from the network of the parameters.
+
+    A teacher that was adapted to a target is asked about the target's texts, too; importance
+    weights count in what the student learns as they did for the teacher.
+    """
     from models.families.textnet import FittedTextNetwork
 
+    began, data, ids = time.monotonic(), told.data, told.ids
     teacher = replace(told, watch=None, valid=None).train(params)
-    proba = FittedTextNetwork(teacher, told.tokenizer).predict_proba(told.data.encoded)
+    rows = data.encoded
+    if data.target is not None and told.served is not None:
+        rows, ids = distil.both(rows, data.target), [*ids, *told.served]
+    proba = FittedTextNetwork(teacher, told.tokenizer).predict_proba(rows)
     scores = torch.from_numpy(np.log(np.maximum(proba, _LEAST))).float()
-    y = torch.from_numpy(told.data.y)
+    labels = torch.from_numpy(distil.filled(data.y, len(rows), distil.NO_LABEL))
+    shown = torch.where(labels < 0, scores.argmax(1), labels).numpy()
+    weights = None
+    if data.weights is not None:
+        weights = torch.from_numpy(distil.filled(data.weights, len(rows))).float()
+    rule = distil.loss(
+        scores, labels, float(params["temperature"]), distil.LABELS_OF_TEXTS, weights
+    )
+    learnt = replace(
+        told,
+        data=TrainingData(rows, shown, data.k, data.cardinality),
+        ids=ids,
+        seconds=distil.left_of(told.seconds, began),
+        served=None,
+    )
     small = {**params, "deep": "bag", "width": params["student"]}
-    rule = distil.loss(scores, y, float(params["temperature"]), labels=distil.LABELS_OF_TEXTS)
-    return compacted(told.train(small, loss=rule))
+    return compacted(learnt.train(small, loss=rule))
 
 
 def on_grid(net: TextNet) -> tuple[TextNet, Steps]:

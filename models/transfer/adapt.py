@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compress.choices import AS_IS, shrinks
 from models.encoding import Encoded
 from models.errors import SpaceFault
 from models.records import Params, Scalar
@@ -107,7 +108,7 @@ def fit(
     watch: Watch | None = None,
 ) -> Fitted:
     """The family's fit of what `prepared` gave; with 'self', four of them, of which the last one is
-    watched."""
+    watched, and made small where the parameters ask for that: the others only teach."""
     own = dict(params)
     if own.get(CHOICE) != "self":
         return family.fit(data, own, seed=seed, seconds=seconds, watch=watch)
@@ -116,7 +117,8 @@ def fit(
 
     def once(rows: TrainingData, last: bool) -> Fitted:
         left = None if seconds is None else max(seconds - (time.monotonic() - began), 1e-3)
-        return family.fit(rows, own, seed=seed, seconds=left, watch=watch if last else None)
+        asked = own if last or not shrinks(own) else {**own, **AS_IS}
+        return family.fit(rows, asked, seed=seed, seconds=left, watch=watch if last else None)
 
     return self_trained(once, data, share)
 
