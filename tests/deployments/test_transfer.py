@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
+from models.registry import Registry
+from tasks import lineage, places
+from tasks.config import load
+from tasks.records import Tuned
+from tests import registry_parts as parts
 
 CONFIG = """\
 name: trips
@@ -132,6 +138,47 @@ def test_texts_are_told_apart_by_their_words(tmp_path) -> None:
     assert record["apart"]["a_distance"] > 1.8
     assert record["target"]["value"] > 0.9  # moods are said alike in both
     assert record["advice"]["action"] == "serve"
+
+
+def test_the_champion_s_parameters_are_what_is_studied(tmp_path) -> None:
+    """Its way to adapt is left out: the study tries each way against the plain model."""
+    rows = parts.rows(400).assign(place=np.repeat(["inland", "coast"], 200))
+    rows.to_csv(tmp_path / "flights.csv", index=False)
+    (tmp_path / "flights.yaml").write_text(
+        "name: flights\ndata: {source: flights.csv, target: late, classes: [on time, late], "
+        "columns: {wind: number, carrier: category}}\ntrain: {families: [hgb]}\n"
+    )
+    config = load(tmp_path / "flights.yaml")
+    parts.tables(config.folder)
+    registry = places.registry(config)
+    first, second = (champion(registry, tmp_path, number) for number in (0, 1))
+    parts.promote(registry, first, None)
+    parts.promote(registry, second, first)
+    args = (tmp_path / "flights.yaml", "--source", "inland", "--target", "coast", "--way", "coral")
+    found = run(*args, "--json", "--out", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    record = json.loads(found.stdout)
+    assert record["params_from"] == f"the champion's, v{second}"
+    plain = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
+    assert record["params"] == plain
+    coral = {"logistic.adapt": "coral", "logistic.adapt_strength": 0.5}
+    assert record["adapted"][0]["params"] == {**plain, **coral}
+    page = (tmp_path / "out" / "transfer.html").read_text()
+    assert f"parameters: the champion&#39;s, v{second} (logistic)" in page
+    assert registry.champion().version == second  # nothing was changed
+
+
+def champion(registry: Registry, folder: Path, number: int) -> str:
+    """Register bundle `number` with a lineage, as a retrain that chose to adapt does."""
+    made = parts.candidates()[number]
+    way = {"logistic.adapt": "weights", "logistic.adapt_strength": 0.7}
+    candidate = replace(made, params={**made.params, **way})
+    tuned = Tuned(candidate.params, loss=0.4, trials=1, failed=0, seconds=1.0, stopped="")
+    note = lineage.write(
+        folder / f"lineage{number}.json", f"w{number}", parts.NOW,
+        tuned=tuned, candidate=candidate, verdict=parts.verdict(), opponent=None,
+    )  # fmt: skip
+    return parts.register(registry, number, files={lineage.LINEAGE: note})
 
 
 @pytest.mark.parametrize(
