@@ -59,13 +59,14 @@ def pack(matrix: NDArray[np.float32], step: NDArray[np.float32] | None = None) -
     matrix = np.ascontiguousarray(matrix, dtype=np.float32)
     flat = (matrix if step is None else grid.whole(matrix, step)).ravel()
     dense = Packed(matrix.shape, flat, None, step)
-    gaps, at = _gaps(np.flatnonzero(flat))
+    gaps, at = gapped(np.flatnonzero(flat))
     sparse = Packed(matrix.shape, flat[at], gaps, step)
     return sparse if sparse.nbytes < dense.nbytes else dense
 
 
-def _gaps(places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(gaps, places) such that the gaps add up to the places plus one, with bridges of zeros."""
+def gapped(places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(gaps, places) such that the gaps add up to the places plus one; where a gap is too long for
+    a byte, places are added that were not given."""
     if not len(places):
         return np.zeros(0, np.uint8), places
     gaps = np.diff(places, prepend=-1)

@@ -214,7 +214,7 @@ class _Rewriting:
         table of them, looked up in their order."""
         rows = self._constants.get(node.input[2])
         if rows is not None:
-            ends = (self._constant(np.int64(end)) for end in (0, rows.dims[0], 1))
+            ends = [self._node("Constant", value_int=end) for end in (0, rows.dims[0], 1)]
             every, name = self._node("Range", *ends), f"r{len(self._nodes)}"
             self._table(helper.make_node("Gather", [node.input[2], every], [name], axis=0))
             node.input[2] = name

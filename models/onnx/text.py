@@ -38,7 +38,10 @@ def draw(fitted: FittedTextNetwork, graph: Graph) -> str:
     arrays = net.arrays()
 
     def matrix(name: str, array: Array, *, turned: bool = False) -> str:
-        """The array, or its transpose, as a constant, packed if the model is a small one."""
+        """The array, or its transpose, as a constant, packed if the model is a small one; of the
+        wide table, most of which no training text has a run for, the rows that are not 0."""
+        if fitted.steps is None and name == "wide":
+            return packed.rows(array, graph)
         if fitted.steps is None:
             return graph.constant(array.T if turned else array)
         found = packed.constant(pack(array, fitted.steps.get(name)), graph)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +19,10 @@ from models.errors import BundleFault
 from models.families import TrainingData
 from models.families.text_batches import Texts, batches, steps_of
 from models.families.text_network import TextNet, log_ratios, runs
-from models.onnx import export, parity
+from models.onnx import export, int8, parity
+from models.onnx.graph import Graph
+from models.onnx.packed import rows as packed_rows
+from models.onnx.session import Session
 from models.schema import Column, Schema
 from models.text.tokenizer import LENGTH, PAD, Tokenizer
 from models.training import fit_bundle
@@ -127,6 +131,40 @@ def test_texts_alone(deep: str, tmp_path: Path) -> None:
     assert (expected.argmax(1) == data.y).mean() > 0.95
     for other in (form.session, TEXTNET.load(tmp_path)):
         np.testing.assert_allclose(other.predict_proba(data.encoded), expected, atol=1e-6)
+
+
+def test_of_a_hashed_table_the_rows_that_were_learnt_are_kept_alone() -> None:
+    data = texts_alone(mails())
+    fitted = TEXTNET.fit(data, {**QUICK, "deep": "none"}, seed=0)
+    form = export.drawn(fitted, "textnet", 0, (), 2)
+    table = fitted.net.arrays()["wide"]
+    learnt = int(table.any(axis=1).sum())
+    assert len(form.model) < 40 * learnt + 20_000 < table.nbytes / 4
+    expected = fitted.predict_proba(data.encoded)
+    np.testing.assert_allclose(form.session.predict_proba(data.encoded), expected, atol=1e-6)
+    for how in ("weights", "halves"):
+        packed = int8.quantised(form.model, again(fitted, form), data.encoded, hows=(how,))
+        assert len(packed.model) < 0.75 * len(form.model)
+        assert 0 < packed.figures.largest < int8.TOLERANCE
+
+    full = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    assert kept_whole(full)
+    full[60:] = 0.0
+    assert not kept_whole(full)
+
+
+def again(fitted, form):
+    return lambda model: Session(model, form.rows_at_once, fitted.tokens)
+
+
+def kept_whole(table: np.ndarray) -> bool:
+    """Whether a table is in the graph as it is; what the graph makes of it is the table."""
+    graph = Graph(0, (), 2)
+    name = packed_rows(table, graph)
+    model = graph.model(graph.cast(name, np.float64))
+    got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {})[0]
+    np.testing.assert_array_equal(got, table)
+    return len(model.graph.node) == 2
 
 
 def test_pieces_read_words_that_training_did_not_show() -> None:
