@@ -28,6 +28,11 @@ _DRAWN_BY = {  # family: the module here that draws it
     "custom": "custom",
 }
 
+_OTHERWISE = {  # family: how it answers without a form, and why it has none
+    "tfidf": "it answers in NumPy, which is as quick as ONNX Runtime",
+    "sentence": "it answers in NumPy, with vectors of a local encoder by ONNX Runtime",
+}
+
 _SLOWER = 3.0  # times the native answer to one row: then the native one is served
 _TIMED = 5  # answers, of which the fastest counts
 
@@ -110,7 +115,7 @@ def drawn(fitted: Fitted, family: str, numbers: int, cards: Sequence[int], k: in
     from models.onnx.graph import Graph
 
     if family not in _DRAWN_BY:
-        raise NoForm(f"the family {family} has no ONNX form")
+        raise NoForm(_OTHERWISE.get(family, f"the family {family} has no ONNX form"))
     room = import_module(f"models.onnx.{_DRAWN_BY[family]}")
     draw: Callable[[Fitted, Graph], str] = room.draw
     graph = Graph(numbers, cards, k)

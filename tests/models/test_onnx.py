@@ -280,6 +280,10 @@ def test_a_family_without_a_form_says_so() -> None:
     table = data(100)
     made = exported(fit("mlp", table), "prophet", table)
     assert made.note() == {"runtime": "native", "reason": "the family prophet has no ONNX form"}
+    for family in ("tfidf", "sentence"):  # these answer otherwise by design
+        made = exported(fit("mlp", table), family, table)
+        assert made.note()["runtime"] == "native"
+        assert made.reason.startswith("it answers in NumPy, ")
 
 
 class Off:
