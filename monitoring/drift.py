@@ -63,7 +63,7 @@ def mmd_signal(
     if block is None:
         x, y = _sample(reference, rows, rng), _sample(current, rows, rng)
     else:
-        blocks = (_blocks(reference, block), _blocks(current, block))
+        blocks = (blocks_of(reference[TIME], block), blocks_of(current[TIME], block))
         fault = _too_few_blocks(blocks, p_value, block)
         if fault:
             return silent(fault)
@@ -163,28 +163,39 @@ def _of_each(blocks: NDArray[np.int64], most: int, rng: np.random.Generator) -> 
     return np.sort(order[place < most])
 
 
-def _blocks(frame: pd.DataFrame, block: timedelta) -> NDArray[np.int64]:
-    """(rows,) which stretch of `block` each row's time lies in."""
+def blocks_of(times: pd.Series, block: timedelta) -> NDArray[np.int64]:
+    """(rows,) which stretch of `block` each time lies in."""
     import pandas as pd
 
-    times = pd.to_datetime(frame[TIME], utc=True).astype("datetime64[us, UTC]")
-    micros = times.astype("int64").to_numpy()
+    whole = pd.to_datetime(times, utc=True).astype("datetime64[us, UTC]")
+    micros = whole.astype("int64").to_numpy()
     return np.asarray(micros // int(block.total_seconds() * 1e6))
+
+
+def smallest_p(of_reference: int, of_current: int) -> float:
+    """The smallest p-value that permuting so many blocks can give; 1 with fewer than 2 a side.
+
+    >>> smallest_p(3, 2), smallest_p(2, 2), smallest_p(1, 9)
+    (0.1, 0.3333333333333333, 1.0)
+    """
+    from math import comb
+
+    if min(of_reference, of_current) < 2:
+        return 1.0
+    ways = comb(of_reference + of_current, of_current)
+    if of_reference == of_current:
+        ways //= 2  # swapping the sides changes nothing
+    return 1 / ways
 
 
 def _too_few_blocks(
     blocks: tuple[NDArray[np.int64], NDArray[np.int64]], p_value: float, block: timedelta
 ) -> str:
     """Why so few blocks cannot reach the level, whatever happened; empty when they can."""
-    from math import comb
-
     of_reference, of_current = (len(np.unique(side)) for side in blocks)
     if min(of_reference, of_current) < 2:
         return f"{of_reference} and {of_current} blocks of {block}; at least 2 a side are needed"
-    ways = comb(of_reference + of_current, of_current)
-    if of_reference == of_current:
-        ways //= 2  # swapping the sides changes nothing
-    if 1 / ways > p_value:
+    if smallest_p(of_reference, of_current) > p_value:
         return (
             f"{of_reference} and {of_current} blocks of {block} can be told apart in too few ways "
             f"for p <= {p_value:g}: a longer window, or shorter blocks"

@@ -220,6 +220,27 @@ def test_check_looks_at_classes_times_and_rows(edited, tmp_path, small_frame):
     assert any("50 are needed: bring more rows" in fault for fault in check(path).faults)
 
 
+def test_check_says_where_blocks_are_too_few_for_the_drift_test(edited):
+    """600 rows, one a quarter of an hour: seven days, of which a day's window meets two."""
+    path = edited(monitor={"block": "1d"})
+    report = check(path)
+    assert report.faults == ()
+    told = " ".join(str(report).split())
+    assert (
+        "monitor.block: a window of 1d holds 2 blocks of 1d at most, and the reference 7, so no p "
+        "is below 0.028; drift counts at p <= 1.4e-05, so the test never sees it there: " in told
+    )
+    assert "blocks are enough, so lengthen the window to" in told
+    found = re.search(r"lengthen the window to (\w+), or shorten the block to (\w+)", told)
+    assert found is not None
+    for monitor in ({"window": found[1]}, {"block": found[2]}):
+        assert "monitor.block: a window of 1d" not in str(check(edited(monitor=monitor)))
+    hourly = {"schedule": {"cron": "0 * * * *"}, "monitor": {"block": "1d", "window": "1d"}}
+    assert "drift counts at p <= 1.7e-06" in str(check(edited(**hourly)))  # of three hours
+    loose = check(edited(policy={"drift_p_value": 0.4}, monitor={"block": "1d"}))
+    assert "monitor.block" not in str(loose)
+
+
 def test_check_names_a_missing_data_file_beside_other_faults(edited):
     path = edited(data={"source": "gone.csv", "label_delay": "soon"}, serving={"port": -1})
     told = "\n".join(check(path).faults)
