@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -140,11 +140,13 @@ def fit_bundle(
     times: pd.Series | None = None,
     metrics: Mapping[str, float] | None = None,
     target: pd.DataFrame | None = None,
+    unstored: Collection[str] = (),
 ) -> Candidate:
     """Fit on all labelled rows and write the bundle into `folder`, whole or not at all.
 
     `times` are the rows' times (aware), for the lineage; `metrics` are kept with the candidate;
     `target` are rows that need no labels, of the domain that is served, for parameters that adapt.
+    Columns in `unstored` are missing in the example that the bundle holds.
     Raises DataFault or SpaceFault for input that cannot be fitted.
     """
     began = time.perf_counter()
@@ -169,7 +171,8 @@ def fit_bundle(
         "data_digest": data_digest,
         "base_rates": (np.bincount(data.y, minlength=data.k) / len(data)).tolist(),
         "metrics": dict(metrics or {}),
-        "example": example(rows, schema),
+        "example": {**example(rows, schema), **_gaps(schema, unstored, len(rows))},
+        "unstored": sorted(unstored),
     }
     total, _ = bundle.write(Path(folder), fitted, encoder, info, data.encoded)
     return Candidate(
@@ -225,6 +228,12 @@ def example(frame: pd.DataFrame, schema: Schema, rows: int = EXAMPLE_ROWS) -> di
         ]
         for column in schema.columns
     }
+
+
+def _gaps(schema: Schema, unstored: Collection[str], rows: int) -> dict[str, list[Any]]:
+    """What an example has of columns that are never stored."""
+    held = min(rows, EXAMPLE_ROWS)
+    return {c.name: [None] * held for c in schema.columns if c.name in unstored}
 
 
 def _labelled(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

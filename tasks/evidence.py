@@ -87,8 +87,11 @@ def spent(config: Config, state: PolicyState, signals: Signals, now: datetime) -
     return budget(config).spend(before, now, paid).to_dict()
 
 
-def settings(config: Config, now: datetime) -> Settings:
-    """How the config says to measure, with what the error budget has left for `now`."""
+def settings(config: Config, now: datetime, made: lineage.Lineage | None = None) -> Settings:
+    """How the config says to measure, with what the error budget has left for `now`.
+
+    Columns that the rows of the champion, `made` so, were kept without can't be watched yet.
+    """
     from monitoring.measure import Settings
     from monitoring.policy_state import PolicyState
     from monitoring.recordings import not_stored
@@ -98,7 +101,8 @@ def settings(config: Config, now: datetime) -> Settings:
     with places.telemetry(config) as store:
         state = PolicyState.from_dict(store.state(config.name) or {})
         known = any(_sees_drift(decision) for decision in store.decisions(1))
-        lacking = not_stored(store.recordings(now - max(lengths(config)), now))
+        lacking = {*not_stored(store.recordings(now - max(lengths(config)), now))}
+    lacking |= set(made.unstored if made else ())
     return Settings(
         columns={name: kind for name, kind in config.watched.items() if name not in lacking},
         texts=[name for name in config.texts if name not in lacking],

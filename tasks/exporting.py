@@ -65,8 +65,9 @@ def chosen(config: Config, version: str | None) -> Release:
 
 def recorded(config: Config, release: Release) -> list[dict[str, Any]]:
     """The newest rows that the server was asked for, then those of the version's own training;
-    none where neither was kept."""
-    names = list(config.data.columns)
+    none where neither was kept. What `telemetry.never_store` names is missing in them, since it was
+    not kept."""
+    names, never = list(config.data.columns), config.telemetry.never_store
     frames = []
     with places.telemetry(config) as store:
         frames.append(store.rows(None, None, limit=ROWS))
@@ -75,9 +76,11 @@ def recorded(config: Config, release: Release) -> list[dict[str, Any]]:
         if path is not None:
             frames.append(pd.read_parquet(path))
     rows: list[dict[str, Any]] = []
-    for frame in frames:  # one that lacks a column, which may not be stored, says nothing
-        if set(names) <= set(frame.columns):
-            rows += plain(frame[names].tail(ROWS - len(rows)) if len(rows) < ROWS else frame[:0])
+    for frame in frames:  # one that lacks another column says nothing
+        if set(names) - set(never) <= set(frame.columns):
+            newest = frame.tail(ROWS - len(rows)) if len(rows) < ROWS else frame[:0]
+            lacking = [name for name in never if name not in newest]
+            rows += plain(newest.assign(**dict.fromkeys(lacking))[names])
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ class Lineage:
     warm: bool = False  # the search started from what earlier ones learnt
     front: tuple[Mapping[str, Any], ...] = ()  # see tasks.records.Tuned
     chosen: str = ""  # why these parameters and no others
+    unstored: tuple[str, ...] = ()  # inputs that its reference and its proof were kept without
 
 
 def write(
@@ -54,6 +55,7 @@ def write(
     candidate: Candidate,
     verdict: Verdict,
     opponent: str | None,
+    unstored: Sequence[str] = (),
 ) -> Path:
     path.write_text(
         json.dumps(
@@ -64,6 +66,7 @@ def write(
                 "verdict": to_dict(verdict),
                 "opponent": opponent,
                 "search": asdict(tuned),
+                "unstored": sorted(unstored),
             },
             indent=2,
         ),
@@ -104,4 +107,5 @@ def read(config: Config, release: Release) -> Lineage:
         warm=search.get("warm", False),
         front=tuple(search.get("front", ())),
         chosen=search.get("chosen", ""),
+        unstored=tuple(raw.get("unstored", ())),
     )

@@ -36,7 +36,8 @@ def measure(config: Config, window: Window, now: datetime) -> Signals:
     """Every detector's word about the window."""
     from monitoring.measure import measure as measured
 
-    signals = measured(window, evidence(config, window, now), settings(config, now), now)
+    made = lineage.read(config, champion_of(config))
+    signals = measured(window, evidence(config, window, now), settings(config, now, made), now)
     artifacts.signals_table(config.name, signals)
     return signals
 

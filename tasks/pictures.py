@@ -31,7 +31,8 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
     reference = reference_of(config, champion_of(config))
     with places.telemetry(config) as store:
         current = store.rows(window.start, window.end, as_of=now)
-    rows = _Rows(reference, current, config.watched)
+    watched = {name: kind for name, kind in config.watched.items() if name in reference}
+    rows = _Rows(reference, current, watched)
     return replace(
         signals,
         moved=signals.moved or _moved(rows, signals),

@@ -87,7 +87,7 @@ def _fitted(
     recipe: dict[str, object] = {
         "params": tuned.params,
         "rows": [snapshot.digest, train.maximum_rows],
-        "how": [train.trainer, train.seed],
+        "how": [train.trainer, train.seed, sorted(config.telemetry.never_store)],
     }
     if (known := _known(note, recipe)) is not None:
         return known
@@ -103,8 +103,9 @@ def _fitted(
         trainer=config.train.trainer,
         times=frame[TIME] if config.data.time else None,
         target=_served(config, snapshot, rows, tuned),
+        unstored=config.telemetry.never_store,
     )
-    _timed(config, frame).sample(
+    _timed(config, _kept(config, frame)).sample(
         min(config.monitor.reference_rows, len(rows)), random_state=config.train.seed
     ).to_parquet(snapshot.folder / lineage.REFERENCE)
     fresh = note.with_suffix(".part")  # written last, so what it speaks of is whole
@@ -189,6 +190,11 @@ def prove(config: Config, snapshot: Snapshot, candidate: Candidate) -> tuple[Ver
     return verdict, champion.version if champion else None
 
 
+def _kept(config: Config, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they may be stored beside a version."""
+    return frame.drop(columns=config.telemetry.never_store)
+
+
 def _timed(config: Config, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with their time under the name that the telemetry store gives it, if they have one:
     detectors ask it which rows came together."""
@@ -219,7 +225,7 @@ def _keep_proof(
 ) -> None:
     """Rows that the proven model has not learnt, with its answers: what later rows are held to."""
     target = config.data.target
-    frame = _timed(config, holdout[[*config.data.columns, target, TIME]])
+    frame = _timed(config, _kept(config, holdout[[*config.data.columns, target, TIME]]))
     frame = frame.rename(columns={target: "label"}).assign(proba=[row.tolist() for row in proba])
     if len(frame) > PROOF_ROWS:
         frame = frame.sample(PROOF_ROWS, random_state=config.train.seed).sort_index()
@@ -273,6 +279,7 @@ def register(
         candidate=candidate,
         verdict=verdict,
         opponent=opponent,
+        unstored=config.telemetry.never_store,
     )
     decision = _decision(config, window_id)
     if decision is not None:

@@ -38,7 +38,8 @@ def losses(
     from models.errors import DataFault
 
     target = config.data.target
-    if target not in reference or config.telemetry.never_store:  # an input that no row has
+    inputs = {*config.data.columns, target}
+    if config.telemetry.never_store or not inputs <= set(reference):  # an input that no row has
         return None
     most = SCORED + len(reference)
     fresh = store.labelled(unseen_after, now, now, limit_newest=most)

@@ -215,12 +215,15 @@ def _answer_headers() -> Json:
 
 
 def _values(slot: Slot, longest: int) -> dict[str, Json]:
-    """The schema of a value of each column."""
+    """The schema of a value of each column, with examples of what may be stored."""
     categories = slot.model.encoder.categories
+    hidden = getattr(slot.model, "info", {}).get("unstored", ())
     found: dict[str, Json] = {}
     for column in slot.columns:
         found[column.name] = dict(_NUMBER)
-        if column.kind == "category":
+        if column.kind == "category" and column.name in hidden:
+            found[column.name] = dict(_CATEGORY)
+        elif column.kind == "category":
             found[column.name] = _CATEGORY | {"examples": list(categories[column.name][:5])}
         elif column.kind == "text":
             found[column.name] = _TEXT | {"maxLength": longest, "examples": [_SOME_TEXT]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jsonschema
 import pytest
 
+from deployments.serving import openapi
 from deployments.serving.app import create_app
+from models.schema import Column
 
 ROW = {"hour": 7, "wind": 1.5, "carrier": "UA"}
 TENSORS = [
@@ -119,3 +123,12 @@ def test_a_server_without_a_model_describes_itself(serving, serving_config, serv
     with serving(app, ready=False) as client:
         assert "/v2/health/ready" in client.get("/openapi.json").json()["paths"]
         assert client.get("/docs").status_code == 200
+
+
+def test_values_of_columns_that_are_never_stored_are_no_examples():
+    encoder = SimpleNamespace(categories={"carrier": ["UA", "AA"], "place": ["JFK"]})
+    model = SimpleNamespace(encoder=encoder, info={"unstored": ["carrier"]})
+    columns = tuple(Column(name, "category") for name in ("carrier", "place"))
+    values = openapi._values(SimpleNamespace(model=model, columns=columns), 100)
+    assert "examples" not in values["carrier"]
+    assert values["place"]["examples"] == ["JFK"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +80,12 @@ def test_both_lengths_are_due_at_first_and_an_hour_later_neither(config):
     assert evidence.settings(config, NOW + timedelta(hours=1)).levels == {}
     assert set(evidence.settings(config, NOW + timedelta(hours=4)).levels) == {DAY}
     assert set(evidence.settings(config, NOW + DAY).levels) == {DAY, WEEK}
+
+
+def test_columns_that_the_champion_s_rows_were_kept_without_are_not_watched_yet(config):
+    made = SimpleNamespace(unstored=("wind",))
+    assert "wind" in evidence.settings(config, NOW).columns
+    assert "wind" not in evidence.settings(config, NOW, made).columns
 
 
 def test_a_test_that_could_not_speak_costs_nothing(config):

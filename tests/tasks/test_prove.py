@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from models import training
+from models import registry_files, training
+from models.bundle import Predictor
 from models.gate import GateRule
-from tasks import prove, snapshot
-from tasks.config import load
+from tasks import lineage, prove, snapshot
+from tasks.config import Telemetry, load
 from tasks.prove import _groups, _slices
 from tasks.records import Tuned
 from tasks.rows import TIME
@@ -27,6 +29,29 @@ def test_the_gates_groups_are_stretches_of_its_block():
     config = SimpleNamespace(gate=GateRule(block=timedelta(days=1)))
     assert _groups(config, holdout).tolist() == [0, 0, 1, -1]
     assert _groups(SimpleNamespace(gate=GateRule()), holdout) is None
+
+
+def test_what_is_never_stored_is_in_no_file_of_a_version(tiny_config, tmp_path):
+    config = load(tiny_config, telemetry__never_store=["carrier", "wind"])
+    rows = snapshot.everything.fn(config, tmp_path / "retrain", datetime(2013, 2, 1, tzinfo=UTC))
+    params = {"family": "logistic", "logistic.C": 1.0, "logistic.class_weight": "none"}
+    tuned = Tuned(params, loss=0.5, trials=1, failed=0, seconds=1.0, stopped="")
+    made = prove.fit.fn(config, rows, tuned)
+    held = pd.read_parquet(rows.training)
+    prove._keep_proof(config, rows, held, np.full((len(held), 2), 0.5))
+    for name in (lineage.REFERENCE, lineage.PROOF):
+        kept = set(pd.read_parquet(rows.folder / name).columns)
+        assert {"hour", "visibility"} <= kept
+        assert not {"carrier", "wind"} & kept
+    predictor = Predictor.load(made.bundle)
+    predictor.self_check()
+    assert predictor.example["carrier"] == predictor.example["wind"] == [None] * 3
+    assert None not in predictor.example["hour"]
+    shown = registry_files.example(predictor)
+    assert shown["wind"].isna().all()
+    everything = config.model_copy(update={"telemetry": Telemetry()})
+    again = prove.fit.fn(everything, rows, tuned)  # what a run that died has left is not taken
+    assert None not in Predictor.load(again.bundle).example["wind"]
 
 
 def test_the_gate_looks_into_the_slices_that_the_config_asks_about(tiny_config, small_frame):
