@@ -22,9 +22,7 @@ _GROUP = 32  # inputs of a layer that share a scale for each output, where one f
 _SUMS = 32  # inputs and outputs of a layer from which sums of whole numbers may pay
 _LIMIT = 127  # of weights: -128 is left out, and of activations: a processor without instructions
 # for bytes adds two products in 16 bits, which 2 * 127 * 127 fits and 2 * 255 * 127 does not
-_LOW = 63  # of weights of activations with a sign, which are moved by 128: 2 * 255 * 63 fits
-_ZERO = 128
-_STEP = np.float32(1 / _LIMIT)
+_LOW, _STEPS = 63, 255  # of weights, and of activations with a sign: 2 * 255 * 63 fits too
 
 
 def rewritten(model: bytes, how: How) -> bytes | None:
@@ -53,7 +51,7 @@ class _Rewriting:
         self._constants = {c.name: c for c in graph.initializer}
         self._nodes: list[NodeProto] = []
         self._made_by = {name: node.op_type for node in graph.node for name in node.output}
-        self._whole: dict[str, tuple[str, str]] = {}  # by input: in whole numbers, and their step
+        self._whole: dict[str, tuple[str, str, str]] = {}  # by input, see `_rounded`
         self.packed = self.summed = self.grouped = self.halved = 0
 
     def run(self) -> None:
@@ -163,29 +161,35 @@ class _Rewriting:
         self._nodes.append(node)
 
     def _sum(self, x: str, weights: str, scale: NDArray[Any], positive: bool) -> str:
-        """x W in whole numbers: each row of x by its own largest value."""
+        """x W in whole numbers: each row of x by its own range."""
         if x not in self._whole:
             self._whole[x] = self._rounded(x, positive)
-        whole, step = self._whole[x]
-        zero = [] if positive else [self._constant(np.uint8(_ZERO))]
-        product = self._node("MatMulInteger", whole, weights, *zero)
+        whole, step, least = self._whole[x]
+        product = self._node("MatMulInteger", whole, weights)
         product = self._node(
             "Cast", product, to=helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
         )
-        return self._node("Mul", self._node("Mul", product, step), self._constant(scale))
+        product = self._node("Mul", product, step)
+        if least:  # x is least + step whole: what least adds is the same times each output's sum
+            sums = numpy_helper.to_array(self._constants[weights]).sum(axis=0, dtype=np.float32)
+            product = self._node("Add", product, self._node("Mul", least, self._constant(sums)))
+        return self._node("Mul", product, self._constant(scale))
 
-    def _rounded(self, x: str, positive: bool) -> tuple[str, str]:
-        """(x in bytes, moved by 128 if it has a sign; what one of them stands for, of each row)."""
+    def _rounded(self, x: str, positive: bool) -> tuple[str, str, str]:
+        """(x in bytes, what one of them stands for, and what 0 does, of each row)."""
         last = self._constant(np.array([-1], dtype=np.int64))
-        size = x if positive else self._node("Abs", x)
-        largest = self._node("ReduceMax", size, last, keepdims=1)
-        floor = self._constant(np.float32(1e-20))
-        step = self._node("Mul", self._node("Max", largest, floor), self._constant(_STEP))
-        whole = self._node("Round", self._node("Div", x, step))
+        largest = self._node("ReduceMax", x, last, keepdims=1)
+        least, steps = "", _LIMIT
         if not positive:
-            whole = self._node("Add", whole, self._constant(np.float32(_ZERO)))
+            least = self._node("ReduceMin", x, last, keepdims=1)
+            largest, steps = self._node("Sub", largest, least), _STEPS
+            x = self._node("Sub", x, least)
+        floor = self._constant(np.float32(1e-20))
+        one = self._constant(np.float32(1 / steps))
+        step = self._node("Mul", self._node("Max", largest, floor), one)
+        whole = self._node("Round", self._node("Div", x, step))
         byte = helper.np_dtype_to_tensor_dtype(np.dtype(np.uint8))
-        return self._node("Cast", whole, to=byte), step
+        return self._node("Cast", whole, to=byte), step, least
 
     def _table(self, node: NodeProto) -> None:
         """Rows of a table by their number: the rows and their scales are looked up."""
