@@ -179,7 +179,13 @@ def _onnx(found: Portable, to: To, recorded: Encoded, tolerance: float) -> Parts
     assert isinstance(whole, bytes)
     if to == "int8" and not int8.is_packed(whole):
         made = int8.quantised(
-            whole, found.opened, recorded, tolerance, most=found.rows, share=found.share
+            whole,
+            found.opened,
+            recorded,
+            tolerance,
+            hows=found.hows,
+            most=found.rows,
+            share=found.share,
         )
         files[found.weights], notes["int8"] = made.model, made.figures.note()
     model = files.pop(MODEL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from models.bundle import Predictor
 from models.onnx import int8
 from models.onnx.export import drawn
+from models.onnx.int8_graph import How
 from models.onnx.parity import Answers
 from models.onnx.session import Session
 
@@ -24,7 +25,7 @@ class Portable:
 
     `weights` is the file whose forms `opened` opens, the model itself or one beside it; `rows` are
     asked for at most to see how a form of it differs, which may take a `share` of the tolerance
-    there. `notes` go into edge.json.
+    there, and `hows` the ways of packing it, if not all. `notes` go into edge.json.
     """
 
     model: bytes
@@ -34,6 +35,7 @@ class Portable:
     weights: str = MODEL
     rows: int = int8.ROWS
     share: float = 1.0
+    hows: Sequence[How] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
