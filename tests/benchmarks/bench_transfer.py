@@ -24,6 +24,9 @@ from deployments.commands.base import Command  # noqa: E402 - after the root is 
 @click.option("--target", default="target", show_default=True, help="Its label.")
 @click.option("--by", default="domain", show_default=True, help="Its column of domains.")
 @click.option("--family", default=None, help="Of the models; tfidf for the reviews, logistic.")
+@click.option("--small", type=click.Choice(["sparse", "units", "student"]), help=(
+    "Make every model small in its fit: 86 % of the weights gone, or a student of 16 units."
+))  # fmt: skip
 @click.option("--way", "ways", multiple=True, help="A way to adapt; all of the family without it.")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--from", "first", type=click.IntRange(0), default=0, help="The first seed.")
@@ -37,6 +40,7 @@ def command(
     target: str,
     by: str,
     family: str | None,
+    small: str | None,
     ways: tuple[str, ...],
     seeds: int,
     first: int,
@@ -56,16 +60,17 @@ def command(
 
     try:
         if data is None:
-            world = pairs.amazon(family or "tfidf")
+            world = pairs.amazon(family or ("textnet" if small else "tfidf"))
         else:
-            world = pairs.world(data, target, by, [family or "logistic"])
+            world = pairs.world(data, target, by, [family or ("mlp" if small else "logistic")])
+        params = None if small is None else pairs.made_small(world, small)
     except (FileNotFoundError, ValueError) as fault:
         raise click.ClickException(str(fault)) from None
     records: list[dict[str, Any]] = []
     with one_thread():
         for seed in range(first, first + seeds):
             for pair in world.pairs():
-                records.append(_studied(world, pair, ways, seed, rows, permutations))
+                records.append(_studied(world, pair, params, ways, seed, rows, permutations))
                 if json_path is not None:
                     json_path.write_text(json.dumps(records) + "\n", encoding="utf-8")
     for part in (score.table, score.correlations, score.honesty, score.chosen):
@@ -76,6 +81,7 @@ def command(
 def _studied(
     world: Any,
     pair: tuple[str, str],
+    params: dict[str, Any] | None,
     ways: tuple[str, ...],
     seed: int,
     rows: int,
@@ -86,8 +92,9 @@ def _studied(
     began = time.process_time()
     sides = [world.side(name, rows, seed) for name in pair]
     found = study(
-        world.config, *sides, by=world.by, ways=ways or None, permutations=permutations, seed=seed
-    ).to_json()
+        world.config, *sides, by=world.by, ways=ways or None, permutations=permutations,
+        params=params, seed=seed,
+    ).to_json()  # fmt: skip
     spent = time.process_time() - began
     name = " to ".join(pair)
     gains = ", ".join(f"{one['way']} {100 * one['gain']['value']:+.1f}" for one in found["adapted"])

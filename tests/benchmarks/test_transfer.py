@@ -62,6 +62,10 @@ def test_every_ordered_pair_of_a_table_is_studied(tmp_path) -> None:
             "--seeds", 1, "--permutations", 19, "--json", tmp_path / "out.json"]  # fmt: skip
     found = CliRunner().invoke(bench_transfer.command, [*map(str, args)])
     assert found.exit_code == 0, found.output
+    small = [*map(str, args), "--family", "logistic", "--small", "units"]
+    assert "textnet can be made small, got logistic" in (
+        CliRunner().invoke(bench_transfer.command, small).output
+    )
     records = json.loads((tmp_path / "out.json").read_text())
     assert [one["pair"] for one in records] == ["far to near", "near to far"]
     assert all(one["target"]["value"] > 0.7 for one in records)

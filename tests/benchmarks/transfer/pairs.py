@@ -81,3 +81,18 @@ def world(
         }
     )  # fmt: skip
     return World(config, frame, by, domains)
+
+
+def made_small(world: World, kind: str) -> dict[str, Any]:
+    """The defaults of the world's family with `compress` as asked. Raises ValueError for a family
+    that can't be made small."""
+    from models import families
+
+    name = world.config.train.families[0]
+    family = families.get(name)
+    if "compress" not in family.space:
+        raise ValueError(f"mlp and textnet can be made small, got {name}: name one with --family")
+    more = {"student": 16, "temperature": 2.0} if kind == "student" else {"sparsity": 0.86}
+    own = {**(family.default or {}), "compress": kind, "precision": "float32", **more}
+    family.space.validate(own)
+    return families.joined(name, own)
