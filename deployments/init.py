@@ -192,7 +192,8 @@ monitor:                    # what each check looks at
   # slice_thresholds: []    # such as [{{slice: COLUMN, metric: log_loss, worse_by: 0.1}}]
   # reference_rows: 2000    # training rows that windows are compared with
   # mmd_rows: 500           # of each side, in the drift test
-  # block:                  # none; 1d: rows of a day resemble each other, permute whole days
+  # block:                  # none; 1d: rows of a day resemble each other, permute whole days, of
+                            # which a window needs some: everfit check says how many
   # performance_block:      # none; 1d: resample whole days; let performance_window hold 7 or more
   # permutations: 999
   # name_words: true        # of text columns: explain, digest and report name words that moved, if
