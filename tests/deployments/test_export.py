@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from deployments import cli
 from monitoring.records import Prediction
-from tasks import exporting, places
+from tasks import exporting, lineage, places
 from tasks.config import load
 from tests import registry_parts as parts
 
@@ -99,6 +99,21 @@ def test_rows_that_were_not_stored_are_not_proven_on(path: Path) -> None:
         update={"data": config.data.model_copy(update={"columns": {"gust": "number"}})}
     )
     assert exporting.recorded(wider, release) == []
+
+
+def test_a_version_whose_rows_were_kept_without_a_column_is_proven_on_the_others(
+    path: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / lineage.REFERENCE
+    parts.rows(30).drop(columns="carrier").to_parquet(kept)
+    registry = places.registry(load(path))
+    release = registry.version(parts.register(registry, 2, files={lineage.REFERENCE: kept}))
+    assert exporting.recorded(load(path), release) == []  # the column may be stored
+    config = load(path, telemetry__never_store=["carrier"])
+    rows = exporting.recorded(config, release)
+    assert len(rows) == 30
+    assert {row["carrier"] for row in rows} == {None}
+    assert rows[0]["wind"] is not None
 
 
 def test_what_cannot_be_exported_says_why(path: Path, tmp_path: Path) -> None:
