@@ -40,6 +40,8 @@ class Session:
         self._session = onnxruntime.InferenceSession(
             model, options, providers=[("CPUExecutionProvider", _EXACT)]
         )
+        # The model's bytes, up to 64 MB, are kept for a change of providers, which never comes.
+        self._session._model_bytes = None
         self._inputs = frozenset(given.name for given in self._session.get_inputs())
         self._numbers, self._codes = "numbers" in self._inputs, "codes" in self._inputs
         self._tokens = tokens if "tokens" in self._inputs else None

@@ -17,17 +17,20 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 
 class _Graph:
-    """Nodes and constants in the making."""
+    """A model in the making. Constants go straight into it: each copy of all has 90 MB."""
 
     def __init__(self) -> None:
+        from onnx import ModelProto
+
+        self.model: Any = ModelProto()
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
 
     def constant(self, value: Any) -> str:
         from onnx import numpy_helper
 
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        constants = self.model.graph.initializer
+        name = f"c{len(constants)}"
+        constants.add().CopyFrom(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
@@ -36,6 +39,18 @@ class _Graph:
         made = helper.make_node(op, inputs, [f"v{len(self.nodes)}"], **attributes)
         self.nodes.append(made)
         return str(made.output[0])
+
+    def whole(self, inputs: list[Any], output: Any) -> bytes:
+        from onnx import helper
+
+        self.model.ir_version = 9
+        self.model.opset_import.append(helper.make_opsetid("", 18))
+        graph = self.model.graph
+        graph.name = "encoder"
+        graph.node.extend(self.nodes)
+        graph.input.extend(inputs)
+        graph.output.append(output)
+        return bytes(self.model.SerializeToString())
 
 
 def drawn(arrays: Arrays, config: Mapping[str, Any], pooling: str) -> bytes:
@@ -110,6 +125,4 @@ def drawn(arrays: Arrays, config: Mapping[str, Any], pooling: str) -> bytes:
         helper.make_tensor_value_info("known", TensorProto.FLOAT, ["rows", "tokens"]),
     ]
     output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["rows", width])
-    made = helper.make_graph(graph.nodes, "encoder", inputs, [output], graph.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return bytes(model.SerializeToString())
+    return graph.whole(inputs, output)

@@ -20,7 +20,10 @@ _LONGEST = 2**24  # bytes of a header
 
 
 def read(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Arrays of floats by name, as float32. Raises BundleFault for a file that is none."""
+    """Arrays of floats by name, as float32; those that are such are views of the mapped file.
+
+    Raises BundleFault for a file that is none.
+    """
     try:
         whole = np.memmap(path, dtype=np.uint8, mode="r")
         length = int.from_bytes(whole[:8].tobytes(), "little")
@@ -37,8 +40,8 @@ def read(path: Path) -> dict[str, NDArray[np.float32]]:
                 0 <= begin <= end <= len(body) and end - begin == math.prod(shape) * kind.itemsize
             ):
                 raise ValueError(f"{name} of {shape} lies at {begin} to {end} of {len(body)}")
-            array = np.frombuffer(body[begin:end].tobytes(), dtype=kind).reshape(shape)
-            found[name] = array.astype(np.float32)
+            array = np.asarray(body[begin:end]).view(kind).reshape(shape)
+            found[name] = array.astype(np.float32, copy=False)
         return found
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as fault:
         raise BundleFault(

@@ -184,7 +184,10 @@ def _session(model: bytes) -> Any:
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # The model's bytes, 90 MB, are kept for a change of providers, which never comes.
+    session._model_bytes = None
+    return session
 
 
 def _pooling(place: Path) -> str:
