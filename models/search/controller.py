@@ -58,7 +58,8 @@ _LOOK = 1_000_011
 _TRUST = 1_000_013
 _KNOWN = (0,)  # numbers of a warm search that go to what was best before
 _PROBES = (1,)  # and to the best of another branch or, in a space without branches, the cold design
-_PROBED = 6  # trials after which a search goes on by itself whose memory is no help
+_PROBED = 6  # trials after which a search may ask as if it had no memory, though it believes it;
+_BELIEVED = 0.5  # below that it begins anew, with as much of the cold design as is left
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
 
@@ -176,7 +177,8 @@ def _draw(
         cold = cold or number in _PROBES
         if alone:
             memory, policy = None, uniform
-            settings = replace(settings, start=min(settings.start, _PROBED))
+            if predictor is None or predictor.trust >= _BELIEVED:
+                settings = replace(settings, start=min(settings.start, _PROBED))
     enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
     if settings.predictor and enough and not cold and len(space):
         rng = generator(seed, number, _POOL)

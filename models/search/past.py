@@ -1,15 +1,19 @@
-"""What earlier searches knew of the space, as one function: the mean of the next predictor.
+"""What earlier searches knew of the space: one process over the trials of all of them.
 
 Each search measured on data of its own, so its losses have an offset and perhaps a scale of their
 own; ranks within a search can't be joined either, since the middle of a search that began from a
 memory is better than the best of a cold one. So each search is brought to the level of those before
 it: what these predict at its points is what its losses are aligned to. Today's are joined the same
-way, and scored on the scale of all the earlier ones together.
+way, and scored on the scale of all the earlier ones together. How far the searches agree, and so
+how much one says of another, is learnt from them (`Surrogate`); how far today's does, by `related`.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.search.memory import Recall
 from models.search.policy_net import Layout
@@ -22,10 +26,11 @@ _CUT = 4.0  # distances of the quartiles beyond which a loss is bad enough
 
 
 class Past:
-    """One process over the evidence of a memory, older trials noisier.
+    """One process over the evidence of a memory.
 
-    Raises ValueError below `LEAST` trials; `past_of` answers None then. tops (5, d): the points
-    that look best by all of it.
+    Raises ValueError below `LEAST` trials; `past_of` answers None then. process: of the scores
+    about their `mean`; searches (n,): the search of each. tops (5, d): the points that look best
+    by all of it.
     """
 
     def __init__(self, memory: Recall, layout: Layout) -> None:
@@ -37,12 +42,14 @@ class Past:
         there = np.isfinite(levels)
         order = np.argsort(levels[there], kind="stable")
         self._known, self._scores = levels[there][order], scores[there][order]
-        self.process = _process(memory.unit, scores, layout, 1 / memory.weight)
+        self.mean, self.searches = float(scores.mean()), memory.age
+        self.process = _process(memory.unit, scores - self.mean, layout, self.searches)
         self.tops = memory.unit[np.argsort(self.predict(memory.unit), kind="stable")[:_TOPS]]
 
     def predict(self, points: Array) -> Array:
-        """Scores (m,) of points (m, d)."""
-        return self.process.predict(points)[0]
+        """Scores (m,) of points (m, d) in what the searches have in common."""
+        known, scores = self.process.explained(points)
+        return np.asarray(self.mean + math.sqrt(self.process.agreement) * (scores @ known))
 
     def scores(self, points: Array, losses: Array) -> Array:
         """Today's losses (n,) at points (n, d) on the scale of `predict`; a failed trial (NaN) is
@@ -111,11 +118,11 @@ class _Levels:
 
 
 def _process(
-    points: Array, scores: Array, layout: Layout, noise_scale: Array | None = None
+    points: Array, scores: Array, layout: Layout, searches: NDArray[np.int64] | None = None
 ) -> Surrogate:
     choices = np.zeros(len(layout.space), dtype=bool)
     choices[layout.choices] = True
-    return Surrogate(points, scores, choices, noise_scale=noise_scale, together=layout.together)
+    return Surrogate(points, scores, choices, together=layout.together, searches=searches)
 
 
 def _spread(values: Array) -> float:

@@ -1,10 +1,10 @@
 """What the trials so far say of a configuration not yet tried, and which one to try next.
 
-The predictor is a Gaussian process (`surrogate`) over the trials of this search. What earlier
-searches found enters as a function in its mean, whose weight is learnt from the new trials: Feurer,
-Letham, Hutter, Bakshy, *Practical transfer learning for Bayesian optimization* (2022) weigh past
-surrogates by how they rank the new trials; here the weight has a posterior of its own, and a
-memory is dropped when the trials are likelier without it.
+The predictor is a Gaussian process (`surrogate`) over the trials of this search, or one over those
+of earlier searches too (`related`), where each search has a function of its own that is akin to the
+others'. Feurer, Letham, Hutter, Bakshy, *Practical transfer learning for Bayesian optimization*
+(2022) weigh past surrogates by how they rank the new trials; here how akin they are is averaged
+over, and a memory is dropped when the trials are likelier without it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from models.search.imagination import imagined
 from models.search.memory import Recall
 from models.search.past import past_of
 from models.search.policy_net import Layout, Policy
+from models.search.related import Related
 from models.search.reward import losses_of
 from models.search.surrogate import Array, Prior, Surrogate, scores_of
 
 MOST = 300  # trials that enter: beyond, the best and the latest do
-_RATE = 1.0  # how much of a memory's prediction is believed before a trial, +- its deviation
-_DEVIATION = 0.3
-_LEFT = 0.3  # what is believed to be left to vary around it
 _VALUES = Prior(noise=0.005, noise_spread=2.0)
 _ODDS = 0.7  # log odds, before a trial, that a memory has to do with today's task
 _KNOWN = 1 / (1 + math.exp(-_ODDS))
@@ -82,12 +80,19 @@ class Predictor:
             # Asynchronous: what is under way is taken to come out as predicted (a kriging
             # believer: Ginsbourger, Le Riche, Carraro, 2010), so that it is not asked for again.
             there = space.encode_many(list(pending))
-            believed = self._process.predict(there, self._basis(there))[0]
+            believed = self._process.predict(there)[0]
             self.points = np.vstack([self.points, there])
             self.scores = np.append(self.scores, believed)
-            self._process = self._fitted(self.points, self.scores, self._basis(self.points))
+            if self._past is not None and isinstance(self._process, Related):
+                weights = self._process.weights  # what is believed is no evidence
+                self._process = Related(self._past, self.points, self.scores, weights)
+            else:
+                self._process = self._fitted(self.scores)
 
-    def _judged(self) -> Surrogate:
+        self._told = self.predict(self.points)[0]
+        self._best = float(self._told.min()) if len(self._told) else 0.0
+
+    def _judged(self) -> Surrogate | Related:
         """With the memory or without it, whichever the trials speak for.
 
         `trust` is the probability of the first; below a half, the memory is gone.
@@ -95,54 +100,40 @@ class Predictor:
         self.trust = 0.0
         if self._past is not None:
             scores = self._past.scores(self.points, self.losses)
-            beside = self._fitted(self.points, scores, self._basis(self.points))
-            alone = self._fitted(self.points, scores - scores.mean(), None)
+            beside, alone = Related(self._past, self.points, scores), self._fitted(scores)
             odds = min(max(_ODDS + beside.evidence - alone.evidence, -50.0), 50.0)
             self.trust = 1 / (1 + math.exp(-odds)) if len(scores) > 1 else _KNOWN
             if self.trust >= 0.5:
                 self.scores = scores
                 return beside
             self._past = None
-        return self._fitted(self.points, self.scores, None)
+        return self._fitted(self.scores)
 
-    def _fitted(self, points: Array, scores: Array, basis: Array | None) -> Surrogate:
+    def _fitted(self, scores: Array) -> Surrogate:
+        centred = scores - scores.mean() if self._past is not None else scores
         return Surrogate(
-            points,
-            scores,
-            self.choices,
-            prior=self._prior if basis is None else None,
-            basis=basis,
-            basis_mean=_RATE if basis is not None else 0.0,
-            basis_deviation=_DEVIATION,
-            variance=_LEFT if basis is not None else 1.0,
-            together=self.layout.together,
+            self.points, centred, self.choices, prior=self._prior, together=self.layout.together
         )
-
-    def _basis(self, points: Array) -> Array | None:
-        return self._past.predict(points)[:, None] if self._past is not None else None
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and deviation (m,) of the scores at canonical points (m, d)."""
-        return self._process.predict(points, self._basis(points))
+        return self._process.predict(points)
 
     def told(self) -> Array:
         """The means (n,) at the points that were tried or are under way."""
-        return self.predict(self.points)[0]
+        return self._told
 
     def promise(self, points: Array) -> Array:
         """Log expected improvement (m,) over the best mean so far."""
+        if isinstance(self._process, Related):
+            return self._process.promise(points)
         mean, deviation = self.predict(points)
-        return log_expected_improvement(mean, deviation, float(self.told().min()))
+        return log_expected_improvement(mean, deviation, self._best)
 
     def ranking(self, policy: Policy, pool: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
         """Points (m, d) that were weighed, most promising first, with their promise (m,)."""
         space, d = self.layout.space, len(self.layout.space)
-        told = self.told()
-        best, order = float(told.min()), np.argsort(told, kind="stable")
-
-        def promise(points: Array) -> Array:
-            mean, deviation = self.predict(points)
-            return log_expected_improvement(mean, deviation, best)
+        order, promise = np.argsort(self._told, kind="stable"), self.promise
 
         def near(centres: Array, many: int, width: float) -> Array:
             active = space.canonical_many(centres)[1] if self.layout.conditional else None
@@ -151,7 +142,7 @@ class Predictor:
         parts = [rng.random((pool.uniform, d))]
         if pool.local:
             parts.append(
-                near(self.points[order[: max(3, len(told) // 10)]], pool.local, pool.width)
+                near(self.points[order[: max(3, len(order) // 10)]], pool.local, pool.width)
             )
         if self._past is not None:
             tops = self._past.tops

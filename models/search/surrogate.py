@@ -19,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.special import gammaln
 from scipy.stats import norm, rankdata
 
 Array = NDArray[np.float64]
 
 _ROOT5 = math.sqrt(5.0)
 _JITTER = 1e-8
+OFFSET = 0.25  # deviation of a search's own offset, against that of the signal
+_AGREEMENT = 1.4  # logit of the correlation of two searches before a trial: 0.8
+_AGREEMENT_SPREAD = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ class Surrogate:
     the noise variance, larger for what counts less. basis (n, k): functions of the points whose
     coefficients are N(basis_mean, basis_deviation^2), as predictions of earlier searches are.
     variance: what the signal is believed to vary by around them. together: how many parameters
-    count at the same time, d unless some are conditional. `evidence`: log probability of the
-    scores at the mode of the rest, up to what is the same for the same points and prior.
+    count at the same time, d unless some are conditional. searches (n,): which search each score
+    comes from, None for one; every search has an offset of its own and a function that correlates
+    with the others' by `agreement`, which is learnt too (an intrinsic model of coregionalisation:
+    Bonilla, Chai, Williams, *Multi-task Gaussian process prediction*, NIPS 2007, with one number
+    in place of a matrix). `evidence`: log probability of the scores at the mode of the rest, up
+    to what is the same for the same points and prior.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class Surrogate:
         basis_deviation: float = 0.5,
         variance: float = 1.0,
         together: float | None = None,
+        searches: NDArray[np.int64] | None = None,
     ) -> None:
         self.points, self.choices = points, choices
         self.prior = prior or Prior()
@@ -112,6 +121,11 @@ class Surrogate:
             math.log(self.prior.noise),
         )
         self._spread = np.append(np.full(d, self.prior.spread), self.prior.noise_spread)
+        self._other = None if searches is None else np.not_equal.outer(searches, searches)
+        if searches is not None:
+            self._center = np.append(self._center, _AGREEMENT)
+            self._spread = np.append(self._spread, _AGREEMENT_SPREAD)
+        self.agreement = 1.0
         self._fit()
 
     def _fit(self) -> None:
@@ -119,6 +133,8 @@ class Surrogate:
         gap = self.points[:, None, :] - self.points[None, :, :]
         squares = np.where(self.choices, np.abs(gap) > 1e-9, gap**2).reshape(n * n, d)
         mean_part = self._basis_variance * self._basis @ self._basis.T
+        if self._other is not None:
+            mean_part = mean_part + OFFSET**2 * ~self._other
         eye = np.diag(self._scale)
 
         def objective(theta: Array) -> tuple[float, Array]:
@@ -126,12 +142,13 @@ class Surrogate:
             root = _ROOT5 * np.sqrt(squares @ weights)
             decay = np.exp(-root)
             kernel = ((1 + root + root**2 / 3) * decay).reshape(n, n)
-            matrix = kernel + mean_part + noise * eye
+            shared = self._shared(theta)
+            matrix = kernel * shared + mean_part + noise * eye
             matrix.flat[:: n + 1] += _JITTER
             try:
                 low = cholesky(matrix, lower=True, check_finite=False)
             except np.linalg.LinAlgError:
-                return 1e10, np.zeros(d + 1)
+                return 1e10, np.zeros(len(theta))
             inverse = cho_solve((low, True), np.eye(n), check_finite=False)
             alpha = inverse @ self._y
             q, strength = float(self._y @ alpha), self.prior.strength
@@ -142,13 +159,18 @@ class Surrogate:
                 + 0.5 * float(away @ away)
             )
             pull = ((n + strength) / (q + self._believed)) * np.outer(alpha, alpha) - inverse
-            slope = (5 / 3) * (1 + root) * decay * pull.ravel()
-            gradient = np.empty(d + 1)
+            slope = (5 / 3) * (1 + root) * decay * (pull * shared).ravel()
+            gradient = np.empty(len(theta))
             gradient[:d] = -0.5 * weights * (slope @ squares)
             gradient[d] = -0.5 * noise * float((np.diag(pull) * self._scale).sum())
+            if self._other is not None:
+                c = _share(theta[-1])
+                gradient[-1] = -0.5 * c * (1 - c) * float((pull * kernel)[self._other].sum())
             return value, gradient + away / self._spread
 
-        theta, believed = self._center, 0.5 * self.prior.strength * math.log(self._believed)
+        strength = self.prior.strength
+        theta, believed = self._center, 0.5 * strength * math.log(self._believed)
+        believed += float(gammaln((n + strength) / 2) - gammaln(strength / 2))
         if n > 1 and d:
             bounds = [(c - 5 * s, c + 5 * s) for c, s in zip(theta, self._spread, strict=True)]
             found = minimize(
@@ -157,18 +179,23 @@ class Surrogate:
                 jac=True,
                 method="L-BFGS-B",
                 bounds=bounds,
-                options={"maxiter": 25, "ftol": 1e-5},
+                options={"maxiter": 25 if self._other is None else 40, "ftol": 1e-5},
             )
             theta, self.evidence = found.x, believed - float(found.fun)
         else:
             self.evidence = believed - objective(theta)[0]
         self._weights, self.noise = np.exp(-2 * theta[:d]), math.exp(theta[d])
-        matrix = self._kernel(self.points, self.points) + mean_part + self.noise * eye
+        self.agreement = 1.0 if self._other is None else _share(theta[-1])
+        kernel = self._kernel(self.points, self.points) * self._shared(theta)
+        matrix = kernel + mean_part + self.noise * eye
         matrix.flat[:: n + 1] += _JITTER
         self._low = cholesky(matrix, lower=True, check_finite=False)
         self._alpha = cho_solve((self._low, True), self._y, check_finite=False)
-        strength = self.prior.strength
         self.variance = (float(self._y @ self._alpha) + self._believed) / (n + strength)
+
+    def _shared(self, theta: Array) -> Array | float:
+        """How much of the kernel (n, n) two scores share: all of it within a search."""
+        return 1.0 if self._other is None else np.where(self._other, _share(theta[-1]), 1.0)
 
     def _kernel(self, a: Array, b: Array) -> Array:
         numbers, listed = ~self.choices, np.flatnonzero(self.choices)
@@ -198,7 +225,21 @@ class Surrogate:
         """Of the process at points a (n, d) and b (m, d), (n, m), against a variance of 1."""
         return self._kernel(a, b)
 
+    def explained(self, points: Array) -> tuple[Array, Array]:
+        """What the scores say of points (m, d) of a function that correlates fully with theirs.
+
+        V (n, m) and z (n,): its mean is V^T z, and of its covariance V^T V is known, against a
+        variance of 1.
+        """
+        across = self._kernel(self.points, points)
+        known = solve_triangular(self._low, across, lower=True, check_finite=False)
+        return known, solve_triangular(self._low, self._y, lower=True, check_finite=False)
+
     @property
     def length_scales(self) -> Array:
         """(d,) in units of each parameter's range; infinite would be a parameter without effect."""
         return np.asarray(1 / np.sqrt(self._weights))
+
+
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
