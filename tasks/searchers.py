@@ -31,20 +31,22 @@ def searcher(
 ) -> tuple[Searcher, list[dict[str, Scalar]], bool]:
     """The config's searcher, the configurations to try before it is asked, whether it remembers.
 
-    The controller starts from what earlier retrains learnt; a cold search tries each family's
-    default first, and then with each way to adapt that the config allows.
+    The controller starts from what earlier retrains learnt, and tries a family's default beside
+    the best of it; a cold search tries each family's default first, and then with each way to
+    adapt that the config allows.
     """
     from models import families
 
     asked = config.train
     space = families.space(asked.families, asked.trainer, asked.adapt, shrink=asked.shrinks)
     space = space.override(config.train.space)
+    defaults = families.defaults(asked.families, asked.trainer, asked.adapt)
     if known is not None:
         try:
-            return Controller.warm(space, known, seed=config.train.seed), [], True
+            warm = Controller.warm(space, known, seed=config.train.seed, advised=defaults)
+            return warm, [], True
         except SpaceFault as fault:  # written by another version: a memory is a help, not a need
             log.warning("%s: the search starts cold: %s", config.name, fault)
-    defaults = families.defaults(asked.families, asked.trainer, asked.adapt)
     first = [repaired(params, space) for params in defaults]
     if config.train.tuner == Controller.kind:
         cold: Searcher = Controller(space, seed=config.train.seed)

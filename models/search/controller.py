@@ -57,7 +57,9 @@ _POOL = 1_000_009
 _LOOK = 1_000_011
 _TRUST = 1_000_013
 _KNOWN = (0,)  # numbers of a warm search that go to what was best before
-_PROBES = (1,)  # and to the best of another branch or, in a space without branches, the cold design
+_ADVISED = (1,)  # and to what people hold good, if they do: the world may have come to suit it
+# and to the best of another branch or, in a space without branches, a point of the cold design
+_PROBES = (1, 2)  # without and with advice
 _PROBED = 6  # trials after which a search may ask as if it had no memory, though it believes it;
 _BELIEVED = 0.5  # below that it begins anew, with as much of the cold design as is left
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
@@ -169,12 +171,10 @@ def _draw(
         if trials and settings.predictor:
             predictor = Predictor(policy.layout, trials, memory, under)
             alone = alone or generator(seed, number, _TRUST).random() >= predictor.trust
-        untried = [p for p in memory.known if key(p) not in taken]
-        if untried and not alone and (number in _KNOWN or not settings.predictor):
-            return untried[0]
-        if number in _PROBES and not alone and (lost := memory.untried_branches(space, trials)):
-            return lost[memory.searches % len(lost)]  # more rows may have made it the better one
-        cold = cold or number in _PROBES
+        known = _without_predictor(number, trials, memory, space, taken, alone)
+        if known and (number in _KNOWN + _ADVISED + _PROBES or not settings.predictor):
+            return known
+        cold = cold or number == _probe(memory)
         if alone:
             memory, policy = None, uniform
             if predictor is None or predictor.trust >= _BELIEVED:
@@ -205,6 +205,30 @@ def _draw(
         return space.decode(unit)
 
     return fresh(draw, taken, space, generator(seed, number, WALKED))
+
+
+def _probe(memory: Recall) -> int:
+    return _PROBES[bool(memory.advised)]
+
+
+def _without_predictor(
+    number: int,
+    trials: Sequence[Trial],
+    memory: Recall,
+    space: Space,
+    taken: set[Key],
+    alone: bool,
+) -> dict[str, Scalar] | None:
+    """What is to be held to each other before a predictor is worth asking; None: nothing is."""
+    if number in _ADVISED and (advised := memory.advice(space, taken)):
+        return advised[0]
+    if alone:
+        return None
+    if number == _probe(memory) and (lost := memory.untried_branches(space, trials)):
+        return lost[memory.searches % len(lost)]  # more rows may have made it the better one
+    if number in _ADVISED + _PROBES:
+        return None
+    return next((params for params in memory.known if key(params) not in taken), None)
 
 
 def _sobol(d: int, seed: int, number: int) -> NDArray[np.float64]:
@@ -293,12 +317,19 @@ class Controller(Searcher):
 
     @classmethod
     def warm(
-        cls, space: Space, state: Mapping[str, Any], *, seed: int, settings: Settings | None = None
+        cls,
+        space: Space,
+        state: Mapping[str, Any],
+        *,
+        seed: int,
+        settings: Settings | None = None,
+        advised: Sequence[Params] = (),
     ) -> Self:
         """A new search that starts from what an earlier one learnt.
 
         state: the `state_dict` of the earlier search. Its best configurations are tried first, its
         policy is where this one starts, widened, and its trials count, faded. `space` may differ.
+        advised: configurations that people hold good; one of them is tried beside the best known.
         Raises SpaceFault when the state can't be read; a caller may then start cold.
         """
         check_state(state, cls.kind)
@@ -307,6 +338,8 @@ class Controller(Searcher):
             raise SpaceFault(
                 f"a controller's state keeps its memory under 'learnt', got {learnt!r}: start cold"
             )
+        if advised:
+            learnt = {**learnt, "advised": [dict(params) for params in advised]}
         return cls(space, seed=seed, memory=learnt, settings=settings)
 
     @property

@@ -8,7 +8,7 @@ retrain. It is bounded: older evidence counts less with each retrain and then go
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.errors import SpaceFault
 from models.parameters import Categorical, Float, Int, Parameter, same
 from models.records import Params, Scalar, Trial
-from models.search.base import key
+from models.search.base import Key, key
 from models.search.policy_net import WIDE, Layout, Policy
 from models.search.reward import losses_of, ranked
 from models.space import Space
@@ -41,7 +41,8 @@ class Recall:
     known: configurations to try first, best first; policy: where the units start; unit (n, d),
     active (n, d), reward (n,), loss (n,), age (n,), weight (n,): evidence of the earlier
     `searches`. Rewards are ranks within their search; losses (NaN: failed) are as they were, and
-    age 0 is the latest search. past: the function that was fitted to them, once it is needed.
+    age 0 is the latest search. advised: configurations that people hold good, tried beside them.
+    past: the function that was fitted to them, once it is needed.
     """
 
     known: tuple[dict[str, Scalar], ...]
@@ -53,7 +54,14 @@ class Recall:
     age: NDArray[np.int64]
     weight: NDArray[np.float64]
     searches: int
+    advised: tuple[dict[str, Scalar], ...] = ()
     past: Any = None
+
+    def advice(self, space: Space, taken: Container[Key]) -> list[dict[str, Scalar]]:
+        """What is advised and not `taken`, that of the best known's branch first."""
+        left = [params for params in self.advised if key(params) not in taken]
+        home = _branch(space, self.known[0]) if self.known else ()
+        return sorted(left, key=lambda params: _branch(space, params) != home)
 
     def untried_branches(self, space: Space, trials: Sequence[Trial]) -> list[dict[str, Scalar]]:
         """The best known of each branch of a conditional space that has no trial yet."""
@@ -109,6 +117,7 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
         policy = _policy_from_json(memory["policy"], old, layout)
         rows = [(r, repaired(r["params"], layout.space)) for r in memory["evidence"]]
         incumbents = [repaired(r["params"], layout.space) for r in memory["incumbents"]]
+        advised = [repaired(params, layout.space) for params in memory.get("advised", ())]
         kept = [
             (params, float(r["reward"]), _loss(r.get("loss")), int(r["age"]))
             for r, params in rows
@@ -132,6 +141,7 @@ def recall(memory: Mapping[str, Any], layout: Layout) -> Recall:
         age=np.array([age for *_, age in kept], dtype=np.int64),
         weight=np.array([FADE ** (age + 1) for *_, age in kept], dtype=np.float64),
         searches=int(memory.get("searches", 0)),
+        advised=tuple(p for p in advised if p),
     )
 
 

@@ -168,6 +168,21 @@ def test_known_configurations_are_tried_first_and_the_latest_best_is_the_first()
     assert third.ask() == pytest.approx(champion)
 
 
+def test_what_people_hold_good_is_tried_beside_what_was_best() -> None:
+    first = Controller(PLANE, seed=0)
+    run(first, bowl((0.3, 0.3)), 16)
+    advised = {"x0": 0.9, "x1": 0.9}
+    second = Controller.warm(PLANE, first.state_dict(), seed=1, advised=[advised])
+    trials = run(second, bowl((0.9, 0.9)), 2)
+    assert trials[1].params == advised
+    again = Controller(PLANE, seed=1)
+    again.load_state_dict(json.loads(json.dumps(second.state_dict())))
+    assert again.ask() == second.ask()
+    third = Controller.warm(PLANE, second.state_dict(), seed=2, advised=[advised])
+    asked = [trial.params for trial in run(third, bowl((0.9, 0.9)), 4)]
+    assert asked.count(advised) == 1  # by now it is what was best
+
+
 def test_with_one_seed_each_retrain_draws_new_points() -> None:
     """Memories that know nothing but their age: what is drawn is the sequence itself."""
     draws = []

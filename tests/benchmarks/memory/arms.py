@@ -74,7 +74,8 @@ def run(
         forgetful = Controller(space, seed=learner.seed + number)
         marks = (limits.warm_trials, limits.trials)
         found += here.go(forgetful, COLD, number, known, marks)
-        mindful = Controller.warm(space, mindful.state_dict(), seed=learner.seed + number)
+        seed = learner.seed + number
+        mindful = Controller.warm(space, mindful.state_dict(), seed=seed, advised=known)
         found += here.go(mindful, WARM, number, (), (limits.warm_trials,))
         say(f"seed {learner.seed}: retrain {number} of {len(blocks)}, {here.end:,} rows")
     return found
