@@ -1,13 +1,14 @@
 """The controller: a policy taught by REINFORCE, a predictor of what a trial will say, a memory.
 
 A cold search begins as a quasi-random design. Then the predictor (a Gaussian process, `predictor`)
-judges what the policy emits beside points of the whole space and neighbours of the best, and the
-one with the largest expected improvement is tried; two views of the trials take turns. A warm
-search tries what was best before beside a point of the cold design, starts from the policy as it
-stood, and puts what earlier searches found into the predictor's mean: a trial is asked with the
-memory as often as those before it say that it has to do with today's task, and every fourth as if
-nothing were remembered. What `propose` answers is a function of (history, space, seed, memory) and
-of nothing else, so a search that was cut off goes on as if it had not been, on any worker.
+judges what the policy emits beside points of the whole space and neighbours of the best, in two
+views of the trials; tried is what both expect much of and what lies far from the trials, as a look
+beyond the next trial asks (`judge`). A warm search tries what was best before beside a point of the
+cold design, starts from the policy as it stood, and puts what earlier searches found into the
+predictor: a trial is asked with the memory as often as those before it say that it has to do with
+today's task, and every fourth as if nothing were remembered, by the largest expected improvement,
+the views in turn. What `propose` answers is a function of (history, space, seed, memory) and of
+nothing else, so a search that was cut off goes on as if it had not been, on any worker.
 
 >>> from models.space import Float
 >>> space = Space((Float("x", 0.0, 1.0),))
@@ -42,6 +43,7 @@ from models.search.base import (
     under_way,
 )
 from models.search.cost import CostModel, Left, weigh
+from models.search.judge import judged
 from models.search.loop import best
 from models.search.memory import Recall, recall, remember
 from models.search.policy_net import Evidence, Layout, Policy, one_thread, reinforce
@@ -76,6 +78,7 @@ class Settings:
     halving: float = 24.0  # trials after which the bonus is half
     predictor: bool = True  # without it, a trial is the policy's own quantile
     pool: Pool = field(default_factory=Pool)
+    judge: bool = True  # a cold search looks beyond the next trial (`judge`)
     cold_every: int = 4  # one of so many trials of a warm search is asked without the memory
     explore: float = 0.1  # share of trials that go on with the quasi-random design
     stale: int = 24  # so many trials without improvement end the search in any case
@@ -176,16 +179,13 @@ def _draw(
             return known
         cold = cold or number == _probe(memory)
         if alone:
-            memory, policy = None, uniform
+            memory, policy, settings = None, uniform, replace(settings, judge=False)
             if predictor is None or predictor.trust >= _BELIEVED:
                 settings = replace(settings, start=min(settings.start, _PROBED))
     enough = bool(trials) if memory else number >= settings.start and len(trials) > 1
     if settings.predictor and enough and not cold and len(space):
         rng = generator(seed, number, _POOL)
-        if predictor is None or memory is None or not predictor.remembers:
-            values = memory is None and number % 2 == 1
-            predictor = Predictor(policy.layout, trials, memory, under, values=values)
-        points, promise = predictor.ranking(policy, settings.pool, rng)
+        points, promise = _ranking(number, trials, under, policy, memory, predictor, settings, rng)
         if left is not None and len(trials) >= settings.start:
             seconds = CostModel(space, trials).seconds(points)
             value = weigh(promise, seconds, left.seconds, left.trials, left.share)
@@ -229,6 +229,26 @@ def _without_predictor(
     if number in _ADVISED + _PROBES:
         return None
     return next((params for params in memory.known if key(params) not in taken), None)
+
+
+def _ranking(
+    number: int,
+    trials: Sequence[Trial],
+    under: Sequence[Params],
+    policy: Policy,
+    memory: Recall | None,
+    predictor: Predictor | None,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What may be tried, best first, and its promise: by the memory, or by views of the trials."""
+    if memory is None and settings.judge:
+        views = [Predictor(policy.layout, trials, None, under, values=v) for v in (False, True)]
+        return judged(views, policy, settings.pool, rng)
+    if predictor is None or memory is None or not predictor.remembers:
+        values = memory is None and number % 2 == 1
+        predictor = Predictor(policy.layout, trials, memory, under, values=values)
+    return predictor.ranking(policy, settings.pool, rng)
 
 
 def _sobol(d: int, seed: int, number: int) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ PEERS = ("tpe", "gp", "cma-es", "nsga-ii", "smac", "hebo")
 SEARCH = Path(search.__file__).parent
 CORE = (
     "base", "controller", "memory", "policy_net", "reward", "surrogate", "kernels", "acquisition",
-    "imagination", "predictor", "past", "stopping",
+    "imagination", "predictor", "judge", "related", "past", "stopping",
 )  # fmt: skip
 WORDS = ("controller", "random", *PEERS)
 
