@@ -3,9 +3,10 @@
 Expected improvement is right for the last trial of a function that the process describes. Here the
 points that either view of the trials finds promising are scored by a linear policy: what both views
 expect of them, and how far they lie from what was tried. Policy gradient on searches of other
-problems, real and synthetic ones, where what each choice leads to is known, gives the distance a
-weight that grows with the trials looked ahead, from a third of that of the improvement for one to
-three quarters for eight (`tests/benchmarks/tuner/teach.py`); Volpp, Froehlich, Fischer, Doerr,
+problems, real and synthetic ones, where what each choice leads to is known, weighs the distance
+0.3 to 0.6 of the improvement, one or two trials ahead; further ahead it is too noisy to say
+(`tests/benchmarks/tuner/teach.py`). A half was then held to plain improvement by whole searches.
+Volpp, Froehlich, Fischer, Doerr,
 Falkner, Hutter, Daniel, *Meta-learning acquisition functions for transfer learning in Bayesian
 optimization*, ICLR 2020, teach a network so.
 """

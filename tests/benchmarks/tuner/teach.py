@@ -6,7 +6,8 @@ Searches of random problems (`synthetic`) and of surrogates that the suites hold
 `problems` names. In each state the policy is a softmax over the promising points, and what every
 one of them leads to after 1, 2, 4 and 8 trials is computed (`outcomes`): the gradient of the
 expected gain is REINFORCE's with every action weighed, and no action need be sampled. Printed are
-the weights by trials looked ahead, relative to those of the improvement.
+the weights by trials looked ahead, relative to those of the improvement: of some hundred searches
+those of the distance are good to 0.2 one or two trials ahead, and to 0.5 at eight.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from models.records import Trial
 from models.search.base import Key, generator, key
-from models.search.judge import TOPS, WEIGHTS, features, judged
+from models.search.judge import TOPS, features, judged
 from models.search.policy_net import Layout, Policy
 from models.search.predictor import Pool, Predictor
 from tests.benchmarks.tuner.outcomes import AHEAD, outcomes
@@ -35,6 +36,7 @@ Array = NDArray[np.float64]
 _START = 8  # trials are drawn first
 _MANY = 96  # points of a state that are weighed
 _FLOOR = 0.03  # a gain counts relative to the regret and this
+_PLAIN = np.array([0.5, 0.5, 0.0])  # the searches are those of plain log expected improvement
 _PULL = 3e-4  # towards plain log expected improvement
 
 
@@ -69,10 +71,10 @@ def unlisted(many: int, seed: int = 5) -> list[str]:
 def states(source: Any, seed: int, trials: int, hot: float) -> list[tuple[Array, Array]]:
     """Features (3, k) and relative gains (len(AHEAD), k) along one search.
 
-    hot: of the noise (Gumbel) by which some searches leave the policy, to see other states.
+    hot: of the noise (Gumbel) by which some searches leave plain improvement, for other states.
     """
     layout, rng = Layout(source.space), np.random.default_rng([11, seed])
-    policy, weights = Policy.uniform(layout), np.array(list(WEIGHTS.values()))
+    policy = Policy.uniform(layout)
     history: list[Trial] = []
     taken: set[Key] = set()
     low, regret, out = math.inf, 1.0, []
@@ -93,7 +95,7 @@ def states(source: Any, seed: int, trials: int, hot: float) -> list[tuple[Array,
             gain = np.clip((regret - after[left].T) / (regret + _FLOOR), -1, 1)
             if len(left) == _MANY:
                 out.append((seen[:, left], gain))
-            merit = weights @ seen + hot * rng.gumbel(size=len(points)) - 1e9 * there
+            merit = _PLAIN @ seen + hot * rng.gumbel(size=len(points)) - 1e9 * there
             params = every[int(np.argmax(merit))]
         loss = float(source.noisy_many([params], rng)[0])
         taken.add(key(params))
