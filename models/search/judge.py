@@ -6,9 +6,8 @@ expect of them, and how far they lie from what was tried. Policy gradient on sea
 problems, real and synthetic ones, where what each choice leads to is known, weighs the distance
 0.3 to 0.6 of the improvement, one or two trials ahead; further ahead it is too noisy to say
 (`tests/benchmarks/tuner/teach.py`). A half was then held to plain improvement by whole searches.
-Volpp, Froehlich, Fischer, Doerr,
-Falkner, Hutter, Daniel, *Meta-learning acquisition functions for transfer learning in Bayesian
-optimization*, ICLR 2020, teach a network so.
+Volpp, Froehlich, Fischer, Doerr, Falkner, Hutter, Daniel, *Meta-learning acquisition functions for
+transfer learning in Bayesian optimization*, ICLR 2020, teach a network so.
 """
 
 from __future__ import annotations
