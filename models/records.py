@@ -19,7 +19,8 @@ class Trial:
     `loss` is the one it was predicted to end with, a thing to learn from and never to choose.
     error: why it failed or was stopped. fidelity: the share of the full budget (rows, epochs,
     trees) that it was given, in (0, 1]; curve: (fidelity, loss) on the way there, if the model
-    tells, and curve_seconds: when each of its points was reached, since the trial began.
+    tells, and curve_seconds: when each of its points was reached, since the trial began. parts:
+    the loss on parts of the validation rows, for comparisons in pairs (`models.search.standing`).
     """
 
     number: int
@@ -33,6 +34,7 @@ class Trial:
     fidelity: float = 1.0
     curve: tuple[tuple[float, float], ...] = ()
     curve_seconds: tuple[float, ...] = ()
+    parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from models.footprint import footprint
 from models.metrics import measure, objective
 from models.records import Candidate, Params, Trial
 from models.schema import Schema, closest
+from models.search.standing import parts
 from models.transfer import adapt
 from models.watchdog import within
 from models.watched import Hopeless, Watched
@@ -88,7 +89,7 @@ def evaluate_trial(
     began = time.perf_counter()
     watched: list[Watched] = []
 
-    def scored() -> tuple[dict[str, float], float]:
+    def scored() -> tuple[dict[str, float], float, tuple[float, ...]]:
         known = split or prepare(train, valid, schema)
         if judge is not None:
             watched.append(Watched(known.valid, known.y_valid, score, judge, began))
@@ -101,7 +102,8 @@ def evaluate_trial(
         proba, taken = footprint(fitted, known.valid, seconds=footprint_seconds, form=form)
         how = {"fit_rows": float(len(known.train)), "served_form": float(form is not None)}
         metrics = {**measure(known.y_valid, proba), **taken, "fit_cpu_s": cpu, **how}
-        return metrics, score(known.y_valid, proba)
+        told = parts(score, known.y_valid, proba)
+        return metrics, score(known.y_valid, proba), told
 
     def ended(status: Literal["complete", "stopped", "failed"], **fields: Any) -> Trial:
         curve = watched[0].told if watched else {}
@@ -109,7 +111,7 @@ def evaluate_trial(
         return Trial(**{**given, "status": status, "seconds": spent, **fields})
 
     try:
-        metrics, loss = within(seconds, scored)
+        metrics, loss, told = within(seconds, scored)
         spent = time.perf_counter() - began
         if seconds is not None and spent > seconds:
             raise FitTimeout(
@@ -123,7 +125,7 @@ def evaluate_trial(
         logger.warning("trial %d failed: %s: %s", number, type(fault).__name__, fault)
         spent = time.perf_counter() - began
         return ended("failed", loss=None, error=f"{type(fault).__name__}: {fault}")
-    return ended("complete", loss=loss, metrics=metrics, fidelity=1.0)
+    return ended("complete", loss=loss, metrics=metrics, fidelity=1.0, parts=told)
 
 
 _objective = objective  # evaluate_trial has a parameter of that name

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.records import Trial
+from models.records import Params, Trial
 from models.search import Searcher, best
 from models.search.objectives import value_of
+from models.search.standing import settled
 from tasks import artifacts, foretelling, runners, searchers
 from tasks.journal import ASKS, TRIALS, Journal
 from tasks.lineage import CONTROLLER
@@ -77,7 +78,8 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         await live.end(search, stopped)
     state = json.dumps(searcher.state_dict())
     (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
-    chosen, why = choose(config, searcher, journal.trials)
+    standing = [*known, *getattr(searcher, "standing", ())]
+    chosen, why = choose(config, searcher, journal.trials, standing)
     assert chosen.loss is not None
     foretelling.write(config, snapshot.folder, before_it, journal.trials)
     show(config, snapshot, journal, searcher, chosen, stopped, before)
@@ -135,12 +137,15 @@ def front_of(config: Config, trials: Sequence[Trial]) -> tuple[dict[str, Any], .
     )
 
 
-def choose(config: Config, searcher: Searcher, trials: Sequence[Trial]) -> tuple[Trial, str]:
+def choose(
+    config: Config, searcher: Searcher, trials: Sequence[Trial], standing: Sequence[Params] = ()
+) -> tuple[Trial, str]:
     """The trial whose configuration is fitted on all rows, and why it is that one.
 
     By the config's pick rule; else the searcher's own champion, the best by posterior mean; else
-    the best score. A champion beyond a limit gives way to the best trial within. Raises SpaceFault
-    when no trial is complete.
+    the best score. A champion beyond a limit gives way to the best trial within. With one metric
+    for a goal, what stood before (`standing`) stays unless it is certainly behind. Raises
+    SpaceFault when no trial is complete.
     """
     goal, pick = config.train.goal, config.train.pick
     luckiest = best(trials)
@@ -148,8 +153,12 @@ def choose(config: Config, searcher: Searcher, trials: Sequence[Trial]) -> tuple
         return pick.choose(trials)
     if (champion := getattr(searcher, "champion", None)) is not None:
         chosen: Trial = champion()
+        if goal.plain and (stays := settled(chosen, trials, standing))[1]:
+            return stays
         if goal.feasible(chosen.metrics) or not goal.feasible(luckiest.metrics):
             return chosen, "best by posterior mean" + _within(goal, chosen)
+    if goal.plain and (stays := settled(luckiest, trials, standing))[1]:
+        return stays
     return luckiest, "best score" + _within(goal, luckiest)
 
 

@@ -166,7 +166,8 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
 
 def trial_from_json(row: Mapping[str, Any]) -> Trial:
     curve = tuple((f, v) for f, v in row.get("curve", ()))
-    return Trial(**{**row, "curve": curve, "curve_seconds": tuple(row.get("curve_seconds", ()))})
+    rest = {name: tuple(row.get(name, ())) for name in ("curve_seconds", "parts")}
+    return Trial(**{**row, "curve": curve, **rest})
 
 
 def fresh(

@@ -363,6 +363,13 @@ class Controller(Searcher):
         return cls(space, seed=seed, memory=learnt, settings=settings)
 
     @property
+    def standing(self) -> list[Params]:
+        """What stood before a warm search: what is advised, and what the last one ended with."""
+        if self._recall is None:
+            return []
+        return [*self._recall.advised, *self._recall.known[:1]]
+
+    @property
     def policy(self) -> Policy:
         """The policy after all that was told."""
         if self._policy is None:

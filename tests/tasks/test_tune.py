@@ -71,6 +71,7 @@ def test_a_resumed_search_keeps_whole_trials_and_drops_a_torn_line(tmp_path):
         "fidelity": 1.0,
         "curve": [],
         "curve_seconds": [],
+        "parts": [],
     }
     text = json.dumps(line) + "\n" + '{"number": 1, "par'
     journal.path.write_text(text, encoding="utf-8")
@@ -107,6 +108,17 @@ def test_the_champion_is_chosen_not_the_luckiest_score(tiny_config):
     plain, believer = RandomSearch(space, seed=0), Believer(space, seed=0)
     assert tune.choose(config, plain, TRIALS)[0].number == 0
     assert tune.choose(config, believer, TRIALS)[0].number == 1
+    # Ahead of what stood before by less than its own standard error: that is luck.
+    level = [replace(t, parts=(t.loss - 0.2, t.loss + 0.2) * 15) for t in TRIALS]
+    level[1] = replace(
+        level[1],
+        loss=0.29,
+        parts=tuple(level[0].parts[i] - 0.2 + 0.38 * (i % 2) for i in range(30)),
+    )
+    chosen, why = tune.choose(config, plain, level, [TRIALS[0].params])
+    assert chosen.number == 0
+    assert "stood before and stays" in why
+    assert tune.choose(config, plain, level)[0].number == 1
 
 
 def test_a_rule_picks_and_a_limit_overrules_the_champion(tiny_config):

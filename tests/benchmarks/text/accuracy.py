@@ -16,6 +16,7 @@ from models.metrics import accuracy, log_loss
 from models.records import Params, Trial
 from models.search import Budget, search
 from models.search.controller import Controller
+from models.search.standing import settled
 from models.training import evaluate_trial, fit, prepare
 from tests.benchmarks.text.corpora import Corpus
 
@@ -93,10 +94,12 @@ class Round:
             )
 
         controller = Controller(families.space(names), seed=self.seed)
-        for number, params in enumerate(families.defaults(names)):
+        defaults = families.defaults(names)
+        for number, params in enumerate(defaults):
             controller.tell(evaluate(params, self.seed, number))
         search(controller, evaluate, Budget(trials))
-        return controller.champion(), time.perf_counter() - began
+        chosen, _ = settled(controller.champion(), controller.history, defaults)
+        return chosen, time.perf_counter() - began
 
     def answers(self, params: Params, rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """Of those parameters, fitted on rows."""
