@@ -79,10 +79,8 @@ def scores_of(losses: Array, ranks: float = 0.5) -> Array:
 class Surrogate:
     """A Gaussian process on points (n, d) of the unit cube with scores (n,).
 
-    choices (d,): which columns are choices, compared for equality. noise_scale (n,): multiples of
-    the noise variance, larger for what counts less. basis (n, k): functions of the points whose
-    coefficients are N(basis_mean, basis_deviation^2), as predictions of earlier searches are.
-    variance: what the signal is believed to vary by around them. together: how many parameters
+    choices (d,): which columns are choices, compared for equality. basis (n, k): functions of the
+    points whose coefficients are N(0, basis_deviation^2). together: how many parameters
     count at the same time, d unless some are conditional. searches (n,): which search each score
     comes from, None for one; every search has an offset of its own and a function that correlates
     with the others' by `agreement`, which is learnt too (an intrinsic model of coregionalisation:
@@ -98,11 +96,8 @@ class Surrogate:
         choices: NDArray[np.bool_],
         *,
         prior: Prior | None = None,
-        noise_scale: Array | None = None,
         basis: Array | None = None,
-        basis_mean: float = 0.0,
         basis_deviation: float = 0.5,
-        variance: float = 1.0,
         together: float | None = None,
         searches: NDArray[np.int64] | None = None,
     ) -> None:
@@ -110,10 +105,9 @@ class Surrogate:
         self.prior = prior or Prior()
         n, d = points.shape
         self._basis = basis if basis is not None else np.zeros((n, 0))
-        self._basis_mean, self._basis_variance = basis_mean, basis_deviation**2
-        self._believed = self.prior.strength * variance
-        self._scale = noise_scale if noise_scale is not None else np.ones(n)
-        self._y = scores - basis_mean * self._basis.sum(axis=1)
+        self._basis_variance = basis_deviation**2
+        self._believed = self.prior.strength  # against a signal variance of 1
+        self._y = scores
         root_d = math.sqrt(max(d if together is None else together, 1))
         self._center = np.append(
             np.where(choices, math.log(self.prior.mismatch), math.log(self.prior.scale))
@@ -135,7 +129,7 @@ class Surrogate:
         mean_part = self._basis_variance * self._basis @ self._basis.T
         if self._other is not None:
             mean_part = mean_part + OFFSET**2 * ~self._other
-        eye = np.diag(self._scale)
+        eye = np.eye(n)
 
         def objective(theta: Array) -> tuple[float, Array]:
             weights, noise = np.exp(-2 * theta[:d]), math.exp(theta[d])
@@ -162,7 +156,7 @@ class Surrogate:
             slope = (5 / 3) * (1 + root) * decay * (pull * shared).ravel()
             gradient = np.empty(len(theta))
             gradient[:d] = -0.5 * weights * (slope @ squares)
-            gradient[d] = -0.5 * noise * float((np.diag(pull) * self._scale).sum())
+            gradient[d] = -0.5 * noise * float(np.trace(pull))
             if self._other is not None:
                 c = _share(theta[-1])
                 gradient[-1] = -0.5 * c * (1 - c) * float((pull * kernel)[self._other].sum())
@@ -207,18 +201,13 @@ class Surrogate:
         root5 = _ROOT5 * np.sqrt(np.maximum(squares, 0.0))
         return np.asarray((1 + root5 + root5**2 / 3) * np.exp(-root5))
 
-    def predict(self, points: Array, basis: Array | None = None) -> tuple[Array, Array]:
-        """Mean and standard deviation (m,) of the noise-free score at points (m, d)."""
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation (m,) of the noise-free score at points (m, d), of the process
+        without its basis."""
         across = self._kernel(points, self.points)
-        start = np.zeros(len(points))
-        own = np.ones(len(points))
-        if basis is not None and basis.shape[1]:
-            across = across + self._basis_variance * basis @ self._basis.T
-            start = self._basis_mean * basis.sum(axis=1)
-            own = own + self._basis_variance * (basis**2).sum(axis=1)
-        mean = start + across @ self._alpha
+        mean = across @ self._alpha
         solved = solve_triangular(self._low, across.T, lower=True, check_finite=False)
-        left = np.maximum(own - (solved**2).sum(axis=0), 1e-10)
+        left = np.maximum(1.0 - (solved**2).sum(axis=0), 1e-10)
         return mean, np.sqrt(self.variance * left)
 
     def covariance(self, a: Array, b: Array) -> Array:
