@@ -89,9 +89,20 @@ def pipelines(problems: tuple[str, ...], peers: tuple[str, ...], **options: Any)
 
 @command.command("warm", cls=Command)
 @click.option("--after", default=",".join(warm.KINDS), show_default=True, callback=_words)
+@click.option(
+    "--earlier",
+    default=warm.TRIALS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Trials of each earlier retrain.",
+)
 @_shared("test", "controller", 25)
 def remembering(
-    problems: tuple[str, ...], peers: tuple[str, ...], after: tuple[str, ...], **options: Any
+    problems: tuple[str, ...],
+    peers: tuple[str, ...],
+    after: tuple[str, ...],
+    earlier: int,
+    **options: Any,
 ) -> None:
     """The controller after four earlier retrains, beside itself cold and beside cold peers."""
     unknown = sorted(set(after) - set(warm.KINDS))
@@ -104,9 +115,10 @@ def remembering(
         for kind in after:
             results.fill_warm(
                 options["store"], kind, word, chosen, settings=settings_of(word),
-                seeds=options["seeds"], trials=options["trials"], say=_say,
+                seeds=options["seeds"], trials=options["trials"], earlier=earlier, say=_say,
             )  # fmt: skip
-    _run(chosen, peers, modes=("cold", *after), **options)
+    modes = ("cold", *(warm.mode(kind, earlier) for kind in after))
+    _run(chosen, peers, modes=modes, **options)
 
 
 @command.command(cls=Command)

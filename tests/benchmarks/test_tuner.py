@@ -153,6 +153,21 @@ def test_a_moved_task_is_like_the_task_and_a_turned_one_is_not(toy):
     assert turned.turn({"kind": "a", "x": 0.9}) == {"kind": "a", "x": pytest.approx(0.4)}
 
 
+def test_a_search_after_longer_earlier_ones_is_kept_apart(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(results, "folder", lambda: tmp_path)
+    path = tmp_path / "rows.csv"
+    wanted = {"settings": Settings(predictor=False, steps=0), "seeds": 1, "trials": 2}
+    for earlier in (warm.TRIALS, 5, 5):
+        results.fill_warm(path, "shifted", "controller", [toy], earlier=earlier, **wanted)
+    rows = results.read(path)
+    assert [r.mode for r in rows] == ["shifted", "shifted", "shifted-5", "shifted-5"]
+    found = {r["tuner"] for r in tables.table(rows, ["toy-1"], marks=(2,))}
+    assert found == {"controller shifted", "controller shifted-5"}
+    few = warm.memory(toy, "shifted", 0, wanted["settings"], trials=5)
+    assert len(few["evidence"]) == warm.EARLIER * 5
+
+
 def _rank(a, b):
     ranks = [np.argsort(np.argsort(v)) for v in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])

@@ -143,15 +143,18 @@ def fill_warm(
     settings: Settings,
     seeds: int,
     trials: int,
+    earlier: int = warm.TRIALS,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """The same for the controller after four earlier retrains of `kind`; the mode is `kind`."""
-    for seed, problem in missing(path, kind, word, problems, seeds=seeds, trials=trials):
-        memory = warm.memory(problem, kind, seed, settings)
+    """The same for the controller after four earlier retrains of `kind`, of `earlier` trials each;
+    the mode says both (`warm.mode`)."""
+    mode = warm.mode(kind, earlier)
+    for seed, problem in missing(path, mode, word, problems, seeds=seeds, trials=trials):
+        memory = warm.memory(problem, kind, seed, settings, trials=earlier)
         searcher = Controller(problem.space, seed=seed, memory=memory, settings=settings)
         run = run_one(problem, searcher, trials, seed)
-        append(path, rows_of(run, kind, word, problem.name, seed))
-        say(f"after {kind} {word} {problem.name} seed {seed}: {run.regrets[-1]:.3f}")
+        append(path, rows_of(run, mode, word, problem.name, seed))
+        say(f"after {mode} {word} {problem.name} seed {seed}: {run.regrets[-1]:.3f}")
 
 
 def rows_of(run: Run, mode: str, word: str, problem: str, seed: int) -> list[Row]:

@@ -9,7 +9,8 @@ What came before is one of
     unrelated   other data sets of the suite with every parameter's scale turned by a random share
                 of its range: what was good there is good here only by chance
 
-Each earlier search has 25 trials and starts from the memory of the one before.
+Each earlier search starts from the memory of the one before, and has 25 trials unless another
+number is wanted; figures of another number are kept under a mode of their own (`mode`).
 """
 
 from __future__ import annotations
@@ -91,13 +92,29 @@ def earlier(task: Problem, kind: str, seed: int) -> list[Problem]:
     return chosen if kind == "suite" else [_turned(each, rng) for each in chosen]
 
 
-def memory(task: Problem, kind: str, seed: int, settings: Settings | None = None) -> dict[str, Any]:
-    """What the controller remembers after the four earlier searches."""
+def mode(kind: str, trials: int) -> str:
+    """What the rows of a search after earlier ones of `trials` each are kept under.
+
+    >>> mode("shifted", 25), mode("shifted", 50)
+    ('shifted', 'shifted-50')
+    """
+    return kind if trials == TRIALS else f"{kind}-{trials}"
+
+
+def memory(
+    task: Problem,
+    kind: str,
+    seed: int,
+    settings: Settings | None = None,
+    *,
+    trials: int = TRIALS,
+) -> dict[str, Any]:
+    """What the controller remembers after the four earlier searches of `trials` each."""
     state: dict[str, Any] | None = None
     for number, before in enumerate(earlier(task, kind, seed)):
         own = 1_000 * (number + 1) + seed
         controller = Controller(task.space, seed=own, memory=state, settings=settings)
-        run_one(before, controller, TRIALS, own, champion_at=())
+        run_one(before, controller, trials, own, champion_at=())
         state = controller.memory
     assert state is not None
     return state
