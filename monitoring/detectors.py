@@ -213,7 +213,6 @@ def probation(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             proof=evidence.proof,
             minimum_labels=settings.minimum_labels,
             seed=settings.seed,
-            block=settings.performance_block,
         ),
     )
 

@@ -161,17 +161,25 @@ def after_retrain(
     )
 
 
-def after_rollback(state: PolicyState, now: datetime, key: str | None = None) -> PolicyState:
+def after_rollback(
+    state: PolicyState, now: datetime, key: str | None = None, *, since: datetime | None = None
+) -> PolicyState:
     """The state once the champion was taken back: the retrain that made it has not helped.
 
     It counts as a refusal, so that what asked for that retrain asks again only after the back-off.
-    By its `key` it is told once, as in `after_retrain`.
+    The champion that is back is as old as it was: `since` says when it was made one, None that
+    nobody knows, and then its age is counted from `now`. By its `key` it is told once, as in
+    `after_retrain`.
     """
     if key is not None and key in state.told:
         return state
     undone = after_retrain(state, False, now, key)
     return replace(
-        undone, champion_since=now, version=None, last_attempt=now, attempts=state.attempts
+        undone,
+        champion_since=since or now,
+        version=None,
+        last_attempt=now,
+        attempts=state.attempts,
     )
 
 

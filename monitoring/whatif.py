@@ -81,9 +81,10 @@ def replay(
         return []
     known = sorted(versions, key=lambda v: v.made)
     serving = decisions[0].signals.window.version
-    first = next((v.made for v in known if v.version == serving), decisions[0].signals.window.start)
+    first = _made(known, serving) or decisions[0].signals.window.start
     state = after_retrain(PolicyState(), True, first)
-    before: list[str] = []  # earlier champions that could come back, the newest last
+    before: list[tuple[str, datetime | None]] = []  # earlier champions that could come back and
+    # since when they were, the newest last
     steps = []
     for was in decisions:
         signals = rejudged(was.signals, rules, serving)
@@ -93,14 +94,14 @@ def replay(
         if said.retrain:
             outcome = outcomes.get(was.window_id) if was.retrain else None
             passed = True if outcome is None else bool(outcome["passed"])
-            state = after_retrain(state, passed, was.time)
+            since, state = state.champion_since, after_retrain(state, passed, was.time)
             if passed:
-                before.append(serving)
+                before.append((serving, since))
                 serving = str(outcome["version"]) if outcome else _newest(known, serving, was.time)
         elif said.action is Action.ROLLBACK:
-            back = _restored(signals)
-            serving = before.pop() if before else back or serving
-            state = after_rollback(state, was.time)
+            back = _restored(signals) or serving
+            serving, since = before.pop() if before else (back, _made(known, back))
+            state = after_rollback(state, was.time, since=since)
         steps.append(
             Step(was.window_id, was.time, said.action, said.rule, serving, passed,
                  _drift(signals, rules))
@@ -112,6 +113,10 @@ def _restored(signals: Signals) -> str | None:
     """The version that a probation was held against."""
     named = (s.detail.get("previous") for s in signals.of(Kind.PROBATION))
     return next((str(version) for version in named if version is not None), None)
+
+
+def _made(known: Sequence[Trained], version: str) -> datetime | None:
+    return next((v.made for v in known if v.version == version), None)
 
 
 def _newest(known: Sequence[Trained], serving: str, now: datetime) -> str:

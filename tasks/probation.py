@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST = 20_000  # rows that are compared, the newest
+MOST = 20_000  # rows that are compared
+SPANS = 56  # of a probation with more rows, as many of each: a quarter of a day of a fortnight
+STRETCHES = 14  # of a probation, where the config does not say which rows come together
 
 
 def probation(
@@ -44,14 +47,7 @@ def probation(
     if previous is None:
         return None
     through = max(since, min(since + length, now - delay))
-    rows = store.rows(
-        since,
-        through,
-        champion.version,
-        labelled_only=True,
-        limit=MOST,
-        as_of=now,
-    )
+    rows = _rows(store, since, through, champion.version, now)
     loss: Loss = "error" if config.train.objective == "error" else "log_loss"
     gate = made.verdict.champion.get(loss) if made.opponent == previous.version else None
     fault = ""
@@ -63,7 +59,33 @@ def probation(
         except Exception as raised:  # it is judged by its figure at the gate then
             log.exception("%s: version %s could not be scored", config.name, previous.version)
             fault = f"it could not be scored: {type(raised).__name__}: {raised}"[:200]
-    return Probation(since, previous.version, rows, loss, gate, fault, through)
+    return Probation(since, previous.version, rows, loss, gate, fault, through, _block(config))
+
+
+def _block(config: Config) -> timedelta:
+    """Which rows count together: those that the config says come together, else those of a
+    fourteenth of the probation, so that there are as many stretches when it ends."""
+    length = config.policy.probation
+    assert length is not None
+    monitor = config.monitor
+    return monitor.performance_block or monitor.block or length / STRETCHES
+
+
+def _rows(
+    store: TelemetryStore, since: datetime, through: datetime, version: str, now: datetime
+) -> pd.DataFrame:
+    """All labelled rows of a time; where they are too many, some of each span of it, since the
+    newest alone could all be of one day."""
+
+    def read(start: datetime, end: datetime, most: int) -> pd.DataFrame:
+        return store.rows(start, end, version, labelled_only=True, limit=most, as_of=now)
+
+    newest = read(since, through, MOST)
+    if len(newest) < MOST:
+        return newest
+    edges = [since + (through - since) * k / SPANS for k in range(SPANS + 1)]
+    parts = [read(start, end, MOST // SPANS) for start, end in pairwise(edges)]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def _chosen(champion: Release) -> str:

@@ -133,13 +133,27 @@ def remember(config: Config, key: str, now: datetime) -> None:
 
     Once for each `key`, however often whoever took it back dies and comes again.
     """
+    told_back(config, key, now, places.registry(config).champion())
+
+
+def told_back(config: Config, key: str, now: datetime, back: Release | None) -> None:
+    """As `remember`, where it is known already which version is `back`."""
     from monitoring.policy import PolicyState, after_rollback
 
+    since = promoted(back)
     with places.telemetry(config) as store:
         store.change_state(
             config.name,
-            lambda found: after_rollback(PolicyState.from_dict(found), now, key).to_dict(),
+            lambda found: after_rollback(
+                PolicyState.from_dict(found), now, key, since=since
+            ).to_dict(),
         )
+
+
+def promoted(release: Release | None) -> datetime | None:
+    """When it was made champion; None for one that no promotion made it."""
+    at = release.tags.get("promoted_at") if release else None
+    return datetime.fromisoformat(at) if at else None
 
 
 class NotServed(Exception):

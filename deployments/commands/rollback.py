@@ -120,11 +120,7 @@ def moved(config: Config, decision: str, why: str, who: str, now: datetime) -> R
         release = places.registry(config).rollback(decision_id=decision, who=who, why=why, now=now)
     finally:
         undo.clear(config.folder / "serving", decision)
-    from monitoring.policy import PolicyState, after_rollback
+    from tasks.release import told_back
 
-    with places.telemetry(config) as store:
-        store.change_state(
-            config.name,
-            lambda found: after_rollback(PolicyState.from_dict(found), now, decision).to_dict(),
-        )
+    told_back(config, decision, now, release)
     return release

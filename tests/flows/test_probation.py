@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from monitoring.records import Action
-from tasks import places
+from tasks import places, probation
 from tests.flows.test_loop import START, champion, config, serve_rows  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.prefect
@@ -20,7 +20,12 @@ def state_of(config):  # noqa: F811 - the fixture's value
         return store.state(config.name) or {}
 
 
-def test_a_champion_that_disappoints_is_taken_back_once(config, champion, make_frame):  # noqa: F811
+def test_a_champion_that_disappoints_is_taken_back_once(
+    config,  # noqa: F811
+    champion,  # noqa: F811
+    make_frame,
+    monkeypatch,
+):
     from flows.retrain import retrain
     from flows.rollout import rollback
     from flows.watch import watch
@@ -59,8 +64,20 @@ def test_a_champion_that_disappoints_is_taken_back_once(config, champion, make_f
     assert registry.version("2").tags["rolled_back_decision_id"] == decision.window_id
     assert "version 1" in registry.version("2").tags["rolled_back_why"]
     assert state_of(config)["refusals"] == refusals + 1
+    first = registry.version("1").tags["promoted_at"]  # it is as old as it was
+    assert state_of(config)["champion_since"] == first
     told = explaining.told(config, decision.window_id)
     assert told.outcome == {"rolled_back": "2", "restored": "1"}
+
+    # of more rows than are compared, some of every day are, not the newest
+    monkeypatch.setattr(probation, "MOST", 112)
+    with places.telemetry(config) as store:
+        every = store.rows(promoted, now, "2", labelled_only=True, as_of=now)
+        some = probation._rows(store, promoted, now, "2", now)
+    days = every["time"].dt.floor("D").nunique()
+    assert len(every) > 112 >= len(some)
+    assert some["time"].dt.floor("D").nunique() == days > 1
+    monkeypatch.undo()
 
     # version 1, brought back, is on no probation, and one promotion is taken back once
     again = asyncio.run(watch(config, now))

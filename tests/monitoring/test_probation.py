@@ -80,13 +80,31 @@ def test_rows_of_a_block_count_together():
         [[p[1], p[0]] for p in frame["proba"].iloc[day]], index=frame.index[day]
     )
     single = probation_signal(on_probation(frame), CLASSES)
-    blocked = probation_signal(on_probation(frame), CLASSES, block=DAY)
+    blocked = probation_signal(on_probation(frame, block=DAY), CLASSES)
     assert blocked.value == pytest.approx(single.value)
     assert blocked.low < single.low
     assert blocked.breached is False
-    alone = probation_signal(on_probation(frame), CLASSES, block=60 * DAY)
+    alone = probation_signal(on_probation(frame, block=60 * DAY), CLASSES)
     assert alone.breached is None
     assert "one block" in alone.reason
+
+
+def test_days_that_suit_one_of_two_equal_champions_are_no_proof():
+    """By rows a third of such pairs would be called worse, by days next to none."""
+    rng = np.random.default_rng(5)
+    called = {None: 0, DAY: 0}
+    for seed in range(60):
+        frame = rows(0.0, count=360, seed=seed, noise=0.1)
+        for name in ("proba", "proba_previous"):
+            p = np.array(frame[name].tolist())[:, 1]
+            off = np.repeat(rng.normal(scale=1.5, size=5), 72)
+            p = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + off)))
+            frame[name] = [[1 - q, q] for q in p]
+        for block in called:
+            found = probation_signal(on_probation(frame, block=block), CLASSES)
+            called[block] += bool(found.breached)
+    assert called[None] >= 10
+    assert called[DAY] <= 3
 
 
 def test_without_the_previous_model_its_figure_at_the_gate_stands_in():
@@ -195,6 +213,21 @@ def test_it_comes_before_a_retrain_and_backs_off_as_after_a_refusal():
     assert quiet_until(state, RULES) == START + 2 * DAY + 2 * RULES.cooldown
     assert "drift" in state.latched
     assert state.attempts == watch.state.attempts  # no retrain was made
+    assert state.champion_since == START + 2 * DAY  # where nobody knows since when it was one
+
+
+def test_a_champion_that_is_back_is_as_old_as_it_was():
+    rules = replace(RULES, cooldown=DAY, maximum_age=timedelta(days=60))
+    watch = Watch(rules)
+    watch.check(69, worse=True)
+    watch.check(70, worse=True)
+    state = after_rollback(watch.state, START + 70 * DAY, since=START)
+    for day in (71, 73):  # within the back-off, and after it
+        seen, now = window(day, version="1"), START + day * DAY
+        state = observe(state, seen, now, rules)
+        decision = decide(seen, state, now, rules)
+        assert (decision.rule == "age") is (day == 73), decision.reasons
+    assert "73 days old" in decision.reasons[0]
 
 
 def test_silence_and_quiet_do_not_roll_back():
