@@ -44,6 +44,8 @@ async def retrain(
         if release is None:
             at("snapshot")
             rows = snapshot.snapshot(config, window_id, now)
+            if (ended := snapshot.too_few(config, window_id, rows, now)) is not None:
+                return claims.finish(config, ended, now)
             at("trials")
             tuned = await tune.tune(config, rows)
             at("fit")

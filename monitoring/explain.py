@@ -165,7 +165,7 @@ def _outcome(told: Told) -> Iterator[Line]:
         yield Line(("champion again", f"version {outcome['restored']}"), "fine")
         return
     passed = bool(outcome["passed"])
-    yield Line(("version", str(outcome["version"]), ""))
+    yield Line(("version", str(outcome["version"] or "none was made"), ""))
     yield Line(("verdict", "passed" if passed else "refused"), "fine" if passed else "silent")
     yield Line(("because", str(outcome["reason"])))
     if going := outcome.get("rollout"):

@@ -1,4 +1,4 @@
-"""Freeze the labelled rows of one retrain on disk."""
+"""Freeze the labelled rows of one retrain on disk, if there are enough for its gate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.errors import DataFault
-from tasks import lineage, places, rows
-from tasks.records import Snapshot
+from tasks import events, lineage, places, rows
+from tasks.records import Outcome, Snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,11 @@ NOTE = "snapshot.json"  # written last, so the tables beside it are whole
 
 @task(cache_policy=NO_CACHE)
 def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
-    """Write training and holdout rows once; a resumed retrain reads the ones written first."""
+    """Write training and holdout rows once; a resumed retrain reads the ones written first.
+
+    Raises DataFault where there are too few to learn from, or for the first champion's gate: then
+    nothing is written, and the next try reads what has come.
+    """
     folder = places.retrain_folder(config, window_id)
     if (known := _known(folder)) is not None:
         return known
@@ -36,7 +40,34 @@ def snapshot(config: Config, window_id: str, now: datetime) -> Snapshot:
     training, holdout = rows.hold_back(
         frame, config.gate, timed=config.data.time is not None, unseen_after=unseen_after
     )
+    if champion is None and (fault := _gate_fault(config, len(holdout), len(frame))):
+        raise DataFault(fault)
     return _frozen(folder, training, holdout, _served(config, now))
+
+
+@task(cache_policy=NO_CACHE)
+def too_few(config: Config, window_id: str, taken: Snapshot, now: datetime) -> Outcome | None:
+    """The refusal of a challenger that no search need make: its gate could not compare it."""
+    why = _gate_fault(config, taken.holdout_rows, taken.rows + taken.holdout_rows)
+    if not why:
+        return None
+    champion = places.registry(config).champion()
+    told = {"version": None, "champion": champion.version if champion else None, "why": why}
+    events.emit(config, "everfit.refused", {**told, "window_id": window_id}, key=window_id)
+    return Outcome(window_id, None, False, why, 0, 0.0, now.isoformat())
+
+
+def _gate_fault(config: Config, held: int, known: int) -> str:
+    """Why the gate would refuse whatever it is given; '' if it can compare."""
+    least = config.gate.minimum_rows
+    if held >= least:
+        return ""
+    lower = f"lower it to {held:,} or less" if held > 1 else "lower it"
+    return (
+        f"gate.minimum_rows: the gate compares on {least:,} labelled rows or more that neither "
+        f"model has learnt, got {held:,} of {known:,} (at most a fifth is held back): bring or "
+        f"wait for more labelled rows, or {lower}"
+    )
 
 
 @task(cache_policy=NO_CACHE)

@@ -60,7 +60,11 @@ def _said(name: str, payload: Mapping[str, Any]) -> str:
     version, why = payload.get("version"), str(payload.get("why") or "no reason was given")
     before = {
         "everfit.promoted": f"version {version} is the champion now",
-        "everfit.refused": f"version {version} was refused, the champion stays",
+        "everfit.refused": (
+            f"version {version} was refused, the champion stays"
+            if version
+            else "no challenger was made, the champion stays"
+        ),
         "everfit.retrain.again": f"window {payload.get('window_id')} is retrained once more",
     }.get(name, "")
     if name.startswith("everfit.decision."):

@@ -50,6 +50,9 @@ def retrain_now(config: Config, window: str, why: str) -> bool:
         journal = places.retrain_folder(config, window) / tune.TRIALS
         with trials(journal, tune.budget(config)):
             outcome = run(lambda: retrain(config, window, why=why))
+    if outcome.version is None:
+        click.echo(f"no challenger was made: {outcome.reason}\n  window {outcome.window_id}")
+        return False
     verb = "is the champion" if outcome.passed else "was refused"
     if outcome.passed and outcome.stage:
         verb = "passed its gate, and is on its way"

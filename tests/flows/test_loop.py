@@ -185,6 +185,31 @@ def test_a_challenger_that_is_no_better_is_refused_and_nothing_moves(config, cha
     assert registry.by_window("tiny-window").version == outcome.version  # the record stays
 
 
+def test_a_gate_that_cannot_compare_is_said_before_any_search(config):
+    import asyncio
+
+    from flows.retrain import retrain
+    from models.errors import DataFault
+    from tasks import tune
+
+    strict = config.model_copy(update={"gate": replace(config.gate, minimum_rows=130)})
+    with pytest.raises(
+        DataFault, match=r"130 labelled rows or more.* got 120 of 600.* or lower it"
+    ):
+        asyncio.run(retrain(strict, "first", START))
+    assert not (places.retrain_folder(config, "first") / tune.TRIALS).exists()
+    made = asyncio.run(retrain(config, "first", START))  # the window was given back
+    assert made.passed, made.reason
+
+    refused = asyncio.run(retrain(strict, "second", START + timedelta(days=1)))
+    assert (refused.version, refused.passed, refused.trials) == (None, False, 0)
+    assert "gate.minimum_rows" in refused.reason
+    assert not (places.retrain_folder(config, "second") / tune.TRIALS).exists()
+    assert len(places.registry(config).versions()) == 1
+    with places.telemetry(config) as store:
+        assert store.state(config.name)["refusals"] == 1  # the policy backs off
+
+
 def test_a_fault_gives_the_window_back(config, champion, monkeypatch):
     import asyncio
 
