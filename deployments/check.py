@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.check_blocks import few_blocks
+from deployments.check_blocks import few_blocks, few_stretches
 from deployments.check_text import inputs, longest, reading
 from models.errors import ModelError
 from models.schema import closest
@@ -125,7 +125,7 @@ def _data_faults(
     if config is not None:
         summary += longest(data, frame, config.serving.maximum_text)
     if config is not None and not found:
-        summary += few_blocks(config, frame, part=part)
+        summary += [*few_blocks(config, frame, part=part), *few_stretches(config)]
     return found
 
 

@@ -1,4 +1,5 @@
-"""Whether a window holds enough of the config's blocks for its drift test ever to raise an alarm.
+"""Whether a window holds enough of the config's blocks for its drift test ever to raise an alarm,
+and a probation enough for a new champion ever to be certainly worse.
 
 A test that permutes whole blocks can find no p-value below one over the number of ways to tell the
 reference's and the window's blocks apart; where that is above the level, nothing is ever seen.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from monitoring.drift import blocks_of, smallest_p
 from monitoring.wording import short
 from tasks.evidence import budget, lengths
+from tasks.probation import block as probation_block
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _MONDAY = datetime(2024, 1, 1, tzinfo=UTC)  # schedules count from here
 _TESTS, _CHECKS = 50, 3_000  # of each window, and checks that are gone through for them
+_STRETCHES = 5  # Student's t at 99 % is 4.6 then, 9.9 with three and 64 with two
 _MOST = 20_000  # blocks of a window, beyond which no remedy is named
 
 
@@ -45,6 +48,23 @@ def few_blocks(config: Config, frame: pd.DataFrame, *, part: bool) -> list[str]:
             f"{level:.2g}, so the test never sees it there: {_remedy(block, length, held, level)}"
         )
     return said
+
+
+def few_stretches(config: Config) -> list[str]:
+    """A sentence where a new champion's probation has too few stretches to prove anything."""
+    length = config.policy.probation
+    if length is None:
+        return []
+    block = probation_block(config)
+    if length / block >= _STRETCHES:
+        return []
+    name = "performance_block" if config.monitor.performance_block else "block"
+    return [
+        f"monitor.{name}: the policy's probation of {short(length)} has {length / block:.1f} "
+        f"stretches of {short(block)}, whose rows count as one; with fewer than {_STRETCHES} a "
+        "worse champion is hardly ever certain to be one and stays: set policy.probation to "
+        f"{short(_STRETCHES * block)} or more, or shorten the block"
+    ]
 
 
 def _held(config: Config, frame: pd.DataFrame, block: timedelta, part: bool) -> int:

@@ -217,7 +217,8 @@ policy:                     # when a breach leads to a retrain
   # clear_after: 2          # after so many quiet windows a breach that was answered counts anew
   cooldown: 7d              # between two retrains; see refusal_backoff
   # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this
-  # probation: 14d          # a new champion certainly worse than the one before it is rolled back
+  # probation: 14d          # a new champion certainly worse than the one before it is rolled back;
+                            # a day's rows count as one, or those of monitor.performance_block
   # retrains_a_week: 2      # at most; null: no limit
   minimum_new_labels: {new_labels}   # labels that the champion has not learnt from
   # minimum_growth: 0.1     # of labelled rows since its training, for drift alone to retrain

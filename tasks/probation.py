@@ -59,10 +59,10 @@ def probation(
         except Exception as raised:  # it is judged by its figure at the gate then
             log.exception("%s: version %s could not be scored", config.name, previous.version)
             fault = f"it could not be scored: {type(raised).__name__}: {raised}"[:200]
-    return Probation(since, previous.version, rows, loss, gate, fault, through, _block(config))
+    return Probation(since, previous.version, rows, loss, gate, fault, through, block(config))
 
 
-def _block(config: Config) -> timedelta:
+def block(config: Config) -> timedelta:
     """Which rows count together: those that the config says come together, else those of a
     fourteenth of the probation, so that there are as many stretches when it ends."""
     length = config.policy.probation

@@ -335,3 +335,13 @@ def test_check_says_what_becomes_of_texts(tmp_path, mails):
     raw["data"]["columns"] = {"links": "text"}
     path.write_text(yaml.safe_dump(raw))
     assert "column 'links' holds text, got " in str(check(path))
+
+
+def test_check_says_where_a_probation_proves_nothing(edited):
+    slow = {"block": "7d", "window": "70d"}
+    told = " ".join(str(check(edited(monitor=slow))).split())
+    assert "monitor.block: the policy's probation of 14d has 2.0 stretches of 7d" in told
+    assert "set policy.probation to 35d or more, or shorten the block" in told
+    for other in ({"policy": {"probation": "35d"}}, {"policy": {"probation": None}}):
+        assert "stretches" not in str(check(edited(monitor=slow, **other)))
+    assert "stretches" not in str(check(edited(monitor={"block": "1d"})))
