@@ -272,8 +272,11 @@ def _adapt_faults(train: Train, known: list[str]) -> list[str]:
 
 def _described(data: Data, frame: pd.DataFrame, labels: pd.Series, part: bool) -> list[str]:
     kinds = list(data.columns.values())
-    shares = labels.value_counts(normalize=True)
-    said = ", ".join(f"{label} {share:.0%}" for label, share in shares.head(6).items())
+    from models.schema import class_key
+
+    named = {class_key(label): label for label in data.classes}  # 1 beside gaps is read as 1.0
+    shares = labels.value_counts(normalize=True).head(6)
+    said = ", ".join(f"{named.get(class_key(k), k)} {share:.0%}" for k, share in shares.items())
     return [
         f"data: {data.called}, {'the first ' * part}{len(frame):,} rows, {len(labels):,} labelled",
         f"learns {data.target} ({said}) from {inputs(kinds)}"

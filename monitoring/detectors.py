@@ -83,6 +83,7 @@ def performance(evidence: Evidence, settings: Settings) -> tuple[Signal, ...]:
             seed=settings.seed,
             block=settings.performance_block,
             proof=evidence.proof,
+            label_delay=settings.label_delay,
         ),
     )
 

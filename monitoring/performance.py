@@ -51,6 +51,7 @@ def performance_signals(
     resamples: int = 1_000,
     block: timedelta | None = None,
     proof: pd.DataFrame | None = None,
+    label_delay: timedelta = timedelta(0),
 ) -> tuple[Signal, ...]:
     """One signal per threshold on a metric of labelled rows, and log loss in any case.
 
@@ -73,6 +74,8 @@ def performance_signals(
     by stretches of `block` where `proof` has times). `value`, `low` and `high` are the metric's own
     all the same; `detail` has `change`, `change_low` and `change_high`.
 
+    `label_delay` is how old the frame's rows are at least, said where there are too few of them.
+
     Raises WindowFault when a column is missing.
     """
     rows = labelled_rows(frame, list(classes), block)
@@ -92,7 +95,8 @@ def performance_signals(
         before = names[:number].count(metric)
         interval, breached, reason, detail = found.get(metric), None, "", dict[str, Any]()
         if not enough:
-            reason = f"{count:,} labelled rows; at least {minimum_labels:,} are needed"
+            due = f" asked for {short(label_delay)} ago or earlier" if label_delay else ""
+            reason = f"{count:,} labelled rows{due}; at least {minimum_labels:,} are needed"
         elif interval is None:
             reason = f"the labels of {count:,} rows are all of one class, so it is not defined"
         elif unsure:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import places
-from tasks.evidence import champion_of, reference_of
+from tasks.evidence import champion_of, lengths, reference_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from monitoring.records import Decision, Signals
+    from monitoring.records import Decision, Signals, Window
     from tasks.config import Config
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,16 @@ def drawn(config: Config, decision: Decision, now: datetime) -> Signals:
     reference = reference_of(config, champion_of(config))
     with places.telemetry(config) as store:
         current = store.rows(window.start, window.end, as_of=now)
+        if not len(current):  # a longer window raised the alarm
+            window = replace(window, start=window.end - max(lengths(config)))
+            current = store.rows(window.start, window.end, as_of=now)
     watched = {name: kind for name, kind in config.watched.items() if name in reference}
     rows = _Rows(reference, current, watched)
     return replace(
         signals,
         moved=signals.moved or _moved(rows, signals),
         report=_kept("report", lambda: _report(config, decision, _readable(config, rows, signals))),
-        picture=_kept("picture", lambda: _picture(config, decision, rows)),
+        picture=_kept("picture", lambda: _picture(config, decision, rows, window)),
     )
 
 
@@ -91,25 +94,24 @@ def _report(config: Config, decision: Decision, rows: _Rows) -> Path:
     return path
 
 
-def _picture(config: Config, decision: Decision, rows: _Rows) -> Path:
+def _picture(config: Config, decision: Decision, rows: _Rows, seen: Window) -> Path:
     """Both samples as points, and the columns that moved most."""
     from monitoring.movement import movements
     from monitoring.picture import draw_shift
 
-    window = decision.signals.window
     points, shown = None, _readable(config, rows, decision.signals)
     if config.texts:
         from monitoring.text.readable import cloud
 
         points = cloud(*rows, config.texts, config.train.seed)
-    path = places.picture_path(config, window.id)
+    path = places.picture_path(config, seen.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     return draw_shift(
         *shown,
         path,
         moved=movements(*shown),
         embeddings=points,
-        title=f"{config.name}: what the champion learnt, and {window.start:%d %b %Y %H:%M} to "
-        f"{window.end:%d %b %Y %H:%M} UTC",
+        title=f"{config.name}: what the champion learnt, and {seen.start:%d %b %Y %H:%M} to "
+        f"{seen.end:%d %b %Y %H:%M} UTC",
         seed=config.train.seed,
     )

@@ -86,7 +86,7 @@ def _search(found: dict[str, float] | None) -> list[str]:
     return [
         "",
         f"a search: {found['trials']:.0f} trials of {found['trial_seconds']:.2g} s take "
-        f"{found['seconds']:.0f} s; {found['fit']:.0f} of them fit into its seconds",
+        f"{found['seconds']:.2g} s; {found['fit']:.0f} of them fit into its seconds",
     ]
 
 

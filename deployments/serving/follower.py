@@ -162,6 +162,10 @@ class Follower:
         self._registry_faults = 0
         self._metrics.registry_seen()
         if champion is None or target is None:
+            if not self._looked.is_set():
+                log.info(
+                    "there is no champion yet: `everfit train` makes the first, served at once"
+                )
             return False
         taken = False
         if not self._serves(target) and not self._too_early(target):

@@ -220,6 +220,16 @@ def test_check_looks_at_classes_times_and_rows(edited, tmp_path, small_frame):
     assert any("50 are needed: bring more rows" in fault for fault in check(path).faults)
 
 
+def test_check_names_classes_as_the_config_does(edited, tmp_path, small_frame):
+    """Numbers beside gaps are read as 1.0."""
+    small_frame["late"] = (small_frame["late"] == "late").astype(float)
+    small_frame.loc[550:, "late"] = None
+    small_frame.to_csv(tmp_path / "flights.csv", index=False)
+    report = check(edited(data={"classes": [0, 1]}))
+    assert "600 rows, 550 labelled" in str(report)
+    assert re.search(r"learns late \([01] \d\d%, [01] \d\d%\) from", str(report))
+
+
 def test_check_says_where_blocks_are_too_few_for_the_drift_test(edited):
     """600 rows, one a quarter of an hour: seven days, of which a day's window meets two."""
     path = edited(monitor={"block": "1d"})

@@ -154,6 +154,14 @@ def test_a_registry_that_is_down_or_emptied_stops_nothing(follow, alias):
     assert slots.current.release.version == "1"
 
 
+def test_a_first_look_without_a_champion_says_how_to_make_one(follow, alias, caplog):
+    alias.version = None
+    follower, _ = follow()
+    with caplog.at_level("INFO"):
+        assert not follower.step()
+    assert "no champion yet: `everfit train`" in caplog.text
+
+
 def test_a_registry_that_cannot_be_opened_is_tried_again(alias, tmp_path):
     answers = [RegistryFault("not there yet"), alias]
 

@@ -137,6 +137,8 @@ def test_too_few_labels_is_an_answer_of_its_own():
     assert found.breached is None
     assert found.rows == 100
     assert found.reason == "100 labelled rows; at least 200 are needed"
+    old = one(frame, Threshold("accuracy", below=0.99), label_delay=timedelta(days=30))
+    assert old.reason == "100 labelled rows asked for 30d ago or earlier; at least 200 are needed"
     assert one(frame, Threshold("accuracy", below=0.99), minimum_labels=100).breached is True
 
 
