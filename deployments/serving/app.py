@@ -21,6 +21,8 @@ from deployments.serving import (
     beside,
     docs_page,
     hooks,
+    inference_about,
+    inference_outputs,
     inference_protocol,
     lane,
     limits,
@@ -156,11 +158,11 @@ class Endpoints:
 
         def parse(body: bytes) -> tuple[Rows, inference_protocol.Inference]:
             found = inference_protocol.parse(body, self._config.serving.maximum_rows, header)
-            inference_protocol.check_outputs(found[1], slot.classes)
+            inference_outputs.check_outputs(found[1], slot.classes)
             return found
 
         def render(answer: Answer, sent: inference_protocol.Inference) -> Reply:
-            return _answered(answer, *inference_protocol.render(answer, sent))
+            return _answered(answer, *inference_outputs.render(answer, sent))
 
         return await self._scored(request, slot, started, parse, render)
 
@@ -214,12 +216,12 @@ class Endpoints:
         return json_reply({"ready": True, "model_version": slot.release.version})
 
     async def server(self, _request: Request) -> Reply:
-        extensions = inference_protocol.EXTENSIONS
+        extensions = inference_about.EXTENSIONS
         return json_reply({"name": "everfit", "version": _version(), "extensions": extensions})
 
     async def model(self, request: Request) -> Reply:
         slot = self._slot(request)
-        about = inference_protocol.metadata(slot)
+        about = inference_about.metadata(slot)
         about["parameters"] = {
             "loaded": slot.loaded.isoformat(),
             "window_id": slot.release.window_id,
@@ -233,11 +235,11 @@ class Endpoints:
         return json_reply(about)
 
     async def configuration(self, request: Request) -> Reply:
-        return json_reply(inference_protocol.configuration(self._slot(request)))
+        return json_reply(inference_about.configuration(self._slot(request)))
 
     async def index(self, _request: Request) -> Reply:
         slot = self._service.slots.current
-        return json_reply(inference_protocol.index(slot, self._config.name))
+        return json_reply(inference_about.index(slot, self._config.name))
 
     async def description(self, _request: Request) -> Reply:
         return json_reply(self._described())

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deployments.serving import inference_protocol, tensors
+from deployments.serving import inference_outputs, inference_protocol, tensors
 from deployments.serving.errors import RequestFault
 from deployments.serving.grpc_messages import message
 from deployments.serving.inference_protocol import Inference, Tensor, Wanted
@@ -112,9 +112,9 @@ def render(answer: Answer, request: Inference, *, raw: bool) -> Any:
     if answer.ignored:
         ignored = msgspec.json.encode(answer.ignored).decode()
         response.parameters["ignored_columns"].string_param = ignored
-    names = [wanted.name for wanted in request.outputs] or inference_protocol.output_names(answer)
+    names = [wanted.name for wanted in request.outputs] or inference_outputs.output_names(answer)
     for name in names:
-        datatype, shape, values = inference_protocol.output(answer, name)
+        datatype, shape, values = inference_outputs.output(answer, name)
         tensor = response.outputs.add(name=name, datatype=datatype, shape=shape)
         if raw:
             response.raw_output_contents.append(tensors.write(datatype, values))

@@ -18,7 +18,13 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from deployments.serving import grpc_convert, inference_protocol, routing
+from deployments.serving import (
+    grpc_convert,
+    inference_about,
+    inference_outputs,
+    inference_protocol,
+    routing,
+)
 from deployments.serving.errors import RequestFault
 from deployments.serving.grpc_messages import SERVICE, message
 from deployments.serving.rows import Rows
@@ -168,7 +174,7 @@ class GrpcServer:
 
     async def _model_metadata(self, request: Any, _context: Any) -> Any:
         slot = self._slot(request.name, request.version)
-        about = inference_protocol.metadata(slot)
+        about = inference_about.metadata(slot)
         properties = {
             "digest": slot.release.digest,
             "window_id": slot.release.window_id,
@@ -186,7 +192,7 @@ class GrpcServer:
 
         def parse() -> tuple[Slot, Rows, inference_protocol.Inference]:
             rows, sent = grpc_convert.parse(request, service.config.serving.maximum_rows)
-            inference_protocol.check_outputs(sent, slot.classes)
+            inference_outputs.check_outputs(sent, slot.classes)
             return slot if pinned else service.routed(slot, rows, key), rows, sent
 
         def render(answer: Answer, sent: inference_protocol.Inference) -> tuple[Any, Answer]:

@@ -1,13 +1,11 @@
-"""The Open Inference Protocol, version 2: requests and answers as JSON, with tensors in the JSON or
-as bytes behind it.
+"""The Open Inference Protocol, version 2: requests as JSON, with tensors in the JSON or as bytes
+behind it. Answers are in `inference_outputs`, what is said of the model in `inference_about`.
 
 https://github.com/kserve/open-inference-protocol. A model's inputs are one tensor a column, of
 shape [n] or [n, 1]; a model of numbers alone also takes one tensor of shape [n, d] in the order of
 its columns, under any name. null in JSON data is a missing value (an extension: JSON has no NaN).
 
-Outputs are one tensor `label` and one `probability_<class>` for each class; `probabilities`, all of
-them as [n, k], comes where it is asked for. Of our own are the request parameters `ids` and
-`times`, and the answer's parameter `ids`.
+Of our own are the request parameters `ids` and `times`, and the answer's parameter `ids`.
 """
 
 from __future__ import annotations
@@ -22,12 +20,10 @@ import numpy as np
 from deployments.serving import tensors
 from deployments.serving.errors import RequestFault
 from deployments.serving.limits import as_list, check_rows, decode
-from deployments.serving.rows import Column, Rows
-from deployments.serving.slots import Answer, Slot
+from deployments.serving.rows import Rows
 
 HEADER = "inference-header-content-length"
 BINARY = "application/octet-stream"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository")
 
 _INTEGERS = frozenset(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 _ALLOWED: dict[str, frozenset[type]] = {
@@ -74,7 +70,7 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: list[float | str | None]
 
 
-class _Quick(msgspec.Struct, forbid_unknown_fields=True):
+class Quick(msgspec.Struct, forbid_unknown_fields=True):
     """A request of such tensors; the other fields are those of `Inference`."""
 
     inputs: list[_Plain]
@@ -84,14 +80,14 @@ class _Quick(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(Inference)
-_QUICK = msgspec.json.Decoder(_Quick)
+_QUICK = msgspec.json.Decoder(Quick)
 _FLOATS = frozenset(("FP16", "FP32", "FP64"))
 _TEXTS = list[str] | None
 
 
 def parse(
     body: bytes, maximum_rows: int, header: str | None = None
-) -> tuple[Rows, Inference | _Quick]:
+) -> tuple[Rows, Inference | Quick]:
     """The rows of a request, and the request for its id and outputs. Raises RequestFault.
 
     `header` is the value of Inference-Header-Content-Length: how many bytes of the body are JSON.
@@ -102,7 +98,7 @@ def parse(
     return collect(sent, raw, maximum_rows), sent
 
 
-def quickly(body: bytes, maximum_rows: int) -> tuple[Rows, _Quick] | None:
+def quickly(body: bytes, maximum_rows: int) -> tuple[Rows, Quick] | None:
     """What most requests are, read in one pass; None for any other, which `collect` judges."""
     try:
         sent = _QUICK.decode(body)
@@ -301,7 +297,7 @@ def _wrong_number(where: str, shape: list[int], received: Any) -> RequestFault:
     )
 
 
-def _texts(sent: Inference | _Quick, name: str) -> list[str] | None:
+def _texts(sent: Inference | Quick, name: str) -> list[str] | None:
     """A parameter that is a list of text; as JSON in one text where parameters are scalars."""
     given = sent.parameters.get(name)
     try:
@@ -317,166 +313,3 @@ def _texts(sent: Inference | _Quick, name: str) -> list[str] | None:
             "correct it or leave it out",
             received=given,
         ) from None
-
-
-def check_outputs(sent: Inference | _Quick, classes: Sequence[Any]) -> None:
-    """Raises RequestFault 400 when an output is asked for that there isn't, or as what it isn't."""
-    if not sent.outputs and not sent.parameters:
-        return
-    there = ["label", *(f"probability_{value}" for value in classes), "probabilities"]
-    for place, wanted in enumerate(sent.outputs):
-        if wanted.name not in there:
-            raise RequestFault(
-                400,
-                "outputs",
-                f"an output is one of {', '.join(there)}",
-                "ask for one of them, or leave outputs out",
-                received=wanted.name,
-            )
-        for name in ("classification", "shared_memory_region"):
-            if name in wanted.parameters:
-                raise RequestFault(
-                    400,
-                    f"outputs[{place}].parameters.{name}",
-                    "outputs are the tensors themselves",
-                    "leave it out",
-                )
-        _flag(wanted.parameters, "binary_data", f"outputs[{place}].parameters", False)
-    _flag(sent.parameters, "binary_data_output", "parameters", False)
-
-
-def _flag(parameters: dict[str, Any], name: str, where: str, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise RequestFault(400, f"{where}.{name}", "true or false", "correct it", received=value)
-    return value
-
-
-class _Output(msgspec.Struct, omit_defaults=True, gc=False):
-    """One tensor of an answer, with its data or the number of bytes that follow."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, int] | None = None
-    data: list[Any] | None = None
-
-
-class _Answered(msgspec.Struct, omit_defaults=True):
-    """The body of an answer."""
-
-    model_name: str
-    model_version: str
-    parameters: dict[str, list[str]]
-    outputs: list[_Output]
-    id: str | None = None
-
-
-def render(answer: Answer, sent: Inference | _Quick) -> tuple[bytes, int | None]:
-    """The answer with the outputs asked for, or all of them; and the length of its JSON when bytes
-    follow it (the answer's own Inference-Header-Content-Length)."""
-    outputs: list[_Output] = []
-    blobs: list[bytes] = []
-    if sent.outputs or sent.parameters:
-        binary = _flag(sent.parameters, "binary_data_output", "parameters", False)
-        for name, parameters in [(w.name, w.parameters) for w in sent.outputs] or [
-            (name, {}) for name in output_names(answer)
-        ]:
-            datatype, shape, values = output(answer, name)
-            if _flag(parameters, "binary_data", "outputs", binary):
-                blobs.append(tensors.write(datatype, values))
-                size = {"binary_data_size": len(blobs[-1])}
-                outputs.append(_Output(name, shape, datatype, size))
-            else:
-                flat = values.ravel().tolist() if isinstance(values, np.ndarray) else values
-                outputs.append(_Output(name, shape, datatype, None, flat))
-    else:
-        shape = [len(answer.ids)]
-        names = output_names(answer)
-        outputs.append(_Output("label", shape, class_datatype(answer.classes), None, answer.labels))
-        shares = answer.probabilities.T.tolist()
-        outputs += [
-            _Output(name, shape, "FP64", None, values)
-            for name, values in zip(names[1:], shares, strict=True)
-        ]
-    parameters = {"ids": answer.ids}
-    if answer.ignored:
-        parameters["ignored_columns"] = answer.ignored
-    content = msgspec.json.encode(
-        _Answered(answer.name, answer.version, parameters, outputs, sent.id)
-    )
-    if not blobs:
-        return content, None
-    return b"".join([content, *blobs]), len(content)
-
-
-def output_names(answer: Answer) -> list[str]:
-    """The outputs of an answer when none is asked for by name."""
-    return ["label", *(f"probability_{value}" for value in answer.classes)]
-
-
-def output(answer: Answer, name: str) -> tuple[str, list[int], list[Any] | np.ndarray]:
-    """(datatype, shape, values) of an output that `check_outputs` has let through."""
-    count = len(answer.ids)
-    if name == "label":
-        return class_datatype(answer.classes), [count], answer.labels
-    if name == "probabilities":
-        return "FP64", [count, len(answer.classes)], answer.probabilities
-    place = output_names(answer).index(name) - 1
-    return "FP64", [count], answer.probabilities[:, place]
-
-
-def class_datatype(classes: Sequence[Any]) -> str:
-    """The datatype of a model's labels."""
-    kinds = set(map(type, classes))
-    for kind, datatype in ((bool, "BOOL"), (int, "INT64"), (float, "FP64")):
-        if kinds == {kind}:
-            return datatype
-    return "BYTES"
-
-
-def metadata(slot: Slot) -> dict[str, Any]:
-    """The model's inputs and outputs as the protocol describes them."""
-    outputs = [{"name": "label", "datatype": class_datatype(slot.classes), "shape": [-1]}]
-    outputs += [
-        {"name": f"probability_{value}", "datatype": "FP64", "shape": [-1]}
-        for value in slot.classes
-    ]
-    return {
-        "name": slot.release.name,
-        "versions": [slot.release.version],
-        "platform": "everfit",
-        "inputs": [_described(column) for column in slot.columns],
-        "outputs": outputs,
-    }
-
-
-def _described(column: Column) -> dict[str, Any]:
-    datatype = "FP64" if column.kind == "number" else "BYTES"
-    return {"name": column.name, "datatype": datatype, "shape": [-1]}
-
-
-def configuration(slot: Slot) -> dict[str, Any]:
-    """The model's configuration in the form that Triton's clients ask for; rows are the first
-    dimension of every tensor, so there is no batch dimension beside them."""
-
-    def tensor(described: dict[str, Any]) -> dict[str, Any]:
-        kind = described["datatype"].replace("BYTES", "STRING")
-        return {"name": described["name"], "data_type": f"TYPE_{kind}", "dims": [-1]}
-
-    about = metadata(slot)
-    return {
-        "name": about["name"],
-        "platform": about["platform"],
-        "backend": "everfit",
-        "max_batch_size": 0,
-        "input": [tensor(described) for described in about["inputs"]],
-        "output": [tensor(described) for described in about["outputs"]],
-    }
-
-
-def index(slot: Slot | None, name: str) -> list[dict[str, str]]:
-    """The repository's index: the one model, and whether it is loaded."""
-    if slot is None:
-        return [{"name": name, "state": "UNAVAILABLE", "reason": "no champion is loaded yet"}]
-    return [{"name": name, "version": slot.release.version, "state": "READY", "reason": ""}]

@@ -1,6 +1,6 @@
 """Answers written by templates: what is the same in all answers of a version is written once.
 
-Byte for byte what `protocols.render` and `inference_protocol.render` write of the same rows.
+Byte for byte what `protocols.render` and `inference_outputs.render` write of the same rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deployments.serving.inference_protocol import class_datatype
+from deployments.serving.inference_outputs import class_datatype
 from deployments.serving.protocols import prediction
 
 encode = msgspec.json.encode

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.serving import inference_protocol, protocols
+from deployments.serving import inference_outputs, inference_protocol, protocols
 from deployments.serving.app import create_app
 from deployments.serving.bodies import Inferences, Invocations
 from deployments.serving.errors import RequestFault
@@ -220,7 +220,7 @@ def test_templates_write_what_the_protocols_write(data):
         assert writer.invocation(joined, labels[0], share) == protocols.render(answer)
     id_ = data.draw(st.none() | st.text(max_size=3))
     sent = SimpleNamespace(outputs=[], parameters={}, id=id_)
-    whole, _ = inference_protocol.render(answer, sent)
+    whole, _ = inference_outputs.render(answer, sent)
     assert writer.inference(joined, labels, proba, id_) == whole
 
 
