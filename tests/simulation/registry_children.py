@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import RegistryFault
+from models.registry import Registry
 from tests import registry_parts as parts
 
 
@@ -65,16 +66,29 @@ def race(folder: Path, what: str, which: str, go: Barrier) -> str:
         return f"lost: {fault}"
 
 
+def opened(folder: Path, go: Barrier) -> int:
+    """How many versions a store has whose tables all openers make at the same moment."""
+    store = Registry(f"sqlite:///{folder / 'mlflow.db'}", "race", folder / "artifacts")
+    go.wait(60)
+    store._client()
+    return len(store.versions())
+
+
 def run(job: dict[str, Any], go: Barrier, answer: Connection) -> None:
     folder = Path(job.pop("folder"))
     if "method" in job:
         register_and_die(folder, **job)
+    elif job["what"] == "open":
+        answer.send(opened(folder, go))
     else:
         answer.send(race(folder, **job, go=go))
 
 
 def main(jobs: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    import mlflow.pyfunc  # noqa: F401 - before the forks, not in each
+    # before the forks, not in each; so all that open a store begin at the same moment
+    import mlflow.pyfunc
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     parts.candidates()
     fork = multiprocessing.get_context("fork")
