@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,6 +85,22 @@ def tables(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_empty_store(), place)
     return place
+
+
+def moved(was: Path, folder: Path) -> None:
+    """Tell the store in `folder`, a copy of all that lies in `was`, where its files lie now."""
+    named = {
+        "experiments": ("artifact_location",),
+        "runs": ("artifact_uri",),
+        "model_versions": ("source", "storage_location"),
+    }
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+        for table, columns in named.items():
+            for column in columns:
+                store.execute(
+                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                    (str(was), str(folder)),
+                )
 
 
 def registry(folder: Path) -> Registry:

@@ -15,7 +15,6 @@ from models.registry_stages import staged
 from monitoring.rollout import Move
 from tasks import alias, hands, lineage, places, standing
 from tasks.config import load
-from tests import registry_parts as parts
 from tests.flows.test_rollout import MINUTE, PLAN, START, begin, registered, step
 
 pytestmark = pytest.mark.prefect
@@ -24,20 +23,22 @@ HOUR = 60 * MINUTE
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(tiny_config, two_versions):
     """Version 1 is champion, versions 2 and 3 passed their gate."""
     config = load(tiny_config).model_copy(update={"rollout": PLAN})
-    parts.tables(config.folder)
-    registered(config, "w1")
-    told = {"decision_id": "w1", "who": "tests", "why": "the first", "now": START}
-    places.registry(config).promote("1", expected=None, **told)
-    registered(config, "w2")
+    two_versions(config)
     return config
 
 
 @pytest.fixture
 def server(config):
-    """What a server's following thread does at each look, on the real store."""
+    """What a server's following thread does at each look, on the real store.
+
+    Versions 1 and 2 are fetched here, where MLflow is imported; a server imports it in a process
+    that ends (tests/models/test_registry_lean.py), which takes two seconds each.
+    """
+    for version in ("1", "2"):
+        places.registry(config).download(version, config.folder / "serving")
     registry = LeanRegistry(config.registry_url, config.name, config.artifacts)
     slots = Slots()
     follower = Follower(slots, Metrics(), config.folder / "serving", registry=lambda: registry)

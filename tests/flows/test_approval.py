@@ -25,14 +25,10 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(tiny_config, two_versions):
     """Version 1 is champion, version 2 passed its gate against it; without stages."""
     config = load(tiny_config).model_copy(update={"approval": "required"})
-    parts.tables(config.folder)
-    registered(config, "w1")
-    told = {"decision_id": "w1", "who": "tests", "why": "the first", "now": START}
-    places.registry(config).promote("1", expected=None, **told)
-    registered(config, "w2")
+    two_versions(config)
     return config
 
 

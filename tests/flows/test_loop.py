@@ -55,13 +55,9 @@ def config(tiny_config):
 
 
 @pytest.fixture
-def champion(config):
+def champion(config, first_champion):
     """The first champion's outcome."""
-    import asyncio
-
-    from flows.retrain import retrain
-
-    return asyncio.run(retrain(config, "first", START))
+    return first_champion(config)
 
 
 def test_the_first_champion_beats_the_base_rate_and_is_whole(config, champion):

@@ -25,16 +25,10 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(tiny_config, two_versions):
     """Version 1 is champion, 2 passed its gate against it."""
     config = load(tiny_config)
-    parts.tables(config.folder)
-    registry = places.registry(config)
-    for window in ("w1", "w2"):
-        register(registry, window)
-        if window == "w1":
-            told = {"decision_id": "w1", "who": "tests", "why": "the first", "now": START}
-            registry.promote("1", expected=None, **told)
+    two_versions(config)
     return config
 
 

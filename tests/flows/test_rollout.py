@@ -34,14 +34,10 @@ PLAN = Plan(
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(tiny_config, two_versions):
     """Version 1 is champion, version 2 passed its gate against it."""
     config = load(tiny_config).model_copy(update={"rollout": PLAN})
-    parts.tables(config.folder)
-    registered(config, "w1")
-    told = {"decision_id": "w1", "who": "tests", "why": "the first", "now": START}
-    places.registry(config).promote("1", expected=None, **told)
-    registered(config, "w2")
+    two_versions(config)
     traffic(config, START - 60 * MINUTE, {"1": 300})
     return config
 
