@@ -70,7 +70,7 @@ def test_the_answers_change_before_the_registry_is_opened(served, monkeypatch):
     def rollback(*, decision_id, who, why, now):
         seen.append((answers(served), why, undo.read(served.folder).decision_id == decision_id))
         served.alias.version, served.alias.before = "1", None
-        return SimpleNamespace(version="1")
+        return SimpleNamespace(version="1", tags={"promoted_at": "2024-05-01T12:00:00+00:00"})
 
     monkeypatch.setattr(places, "registry", lambda _config: SimpleNamespace(rollback=rollback))
     assert answers(served) == "2"
