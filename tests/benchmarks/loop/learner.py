@@ -24,9 +24,10 @@ from models.gate import GateRule, judge
 from models.metrics import measure, per_row_log_loss
 from models.records import Params, Trial, Verdict
 from models.schema import Schema
-from models.search import Budget, best, search
+from models.search import Budget, search
 from models.search.controller import Controller
 from models.search.memory import repaired
+from models.search.standing import settled
 from models.training import evaluate_trial, fit_bundle, prepare
 from tasks.rows import TIME, hold_back
 from tests.benchmarks.loop.settings import SPACE, Search
@@ -93,9 +94,10 @@ class Learner:
     def search(
         self, frame: pd.DataFrame, memory: Mapping[str, Any] | None
     ) -> tuple[Params, dict[str, Any], int]:
-        """The best parameters on the newest share of `frame`; the controller's memory; trials.
+        """The parameters best on the newest share of `frame`; the controller's memory; trials.
 
-        The first search starts with each family's default, every later one from `memory`.
+        The first search starts with each family's default, every later one from `memory`, and what
+        stood before stays unless it is certainly behind, as in a retrain.
         """
         limits = self.limits
         cut = len(frame) - max(int(len(frame) * limits.validation), 1)
@@ -122,17 +124,19 @@ class Learner:
                 split=split,
             )
 
+        defaults = families.defaults(limits.families)
         if memory is not None:
-            controller = Controller.warm(space, memory, seed=self.seed)
-            known: list[Any] = []
+            controller = Controller.warm(space, memory, seed=self.seed, advised=defaults)
+            known: list[Params] = []
         else:
             controller = Controller(space, seed=self.seed)
-            known = [repaired(p, space) for p in families.defaults(limits.families)]
-        for number, params in enumerate(p for p in known if p):
+            known = [params for each in defaults if (params := repaired(each, space))]
+        for number, params in enumerate(known):
             controller.tell(evaluate(params, self.seed, number))
         allowed = limits.trials if memory is None else limits.warm_trials
         trials, _ = search(controller, evaluate, Budget(allowed, limits.seconds))
-        return best(trials).params, controller.state_dict(), len(trials)
+        chosen, _ = settled(controller.champion(), trials, [*known, *controller.standing])
+        return chosen.params, controller.state_dict(), len(trials)
 
 
 @dataclass(frozen=True, eq=False)
