@@ -109,6 +109,22 @@ def registry(folder: Path) -> Registry:
     return Registry(f"sqlite:///{place}", NAME, folder / "artifacts")
 
 
+@functools.cache
+def _championed() -> Path:
+    """A store in which version 1, bundle 0 of window w0, is champion."""
+    folder = Path(tempfile.mkdtemp(prefix="everfit-tests-champion-"))
+    made = registry(folder)
+    promote(made, register(made, 0), None)
+    return folder
+
+
+def championed(folder: Path) -> Registry:
+    """A registry of its own in `folder`, whose champion is version 1; made once and copied."""
+    shutil.copytree(_championed(), folder, dirs_exist_ok=True)
+    moved(_championed(), folder)
+    return registry(folder)
+
+
 def register(store: Registry, number: int, **more: object) -> str:
     """Register bundle `number` for window `w<number>`; gives the version."""
     candidate = candidates()[number]

@@ -30,9 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def store(tmp_path: Path) -> Registry:
     """Version 1 is champion."""
-    made = parts.registry(tmp_path)
-    promote(made, register(made, 0), None)
-    return made
+    return parts.championed(tmp_path)
 
 
 def no_space(*_: object, **__: object) -> None:
@@ -210,10 +208,9 @@ class Aftermath:
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     def begun(versions: int = 1) -> Path:
         folder = tmp_path_factory.mktemp("registry")
-        made = parts.registry(folder)
-        for number in range(versions):
+        made = parts.championed(folder)
+        for number in range(1, versions):
             register(made, number)
-        promote(made, "1", None)
         return folder
 
     killed = {key: begun() for key in MOMENTS}
