@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from models.errors import SpaceFault
 from models.records import Scalar, Trial
 from models.search.base import generator, key
-from models.search.controller import Settings, propose
+from models.search.proposing import Settings, propose
 from models.space import Categorical, Float, Int, Ordinal, Parameter, Space
 
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

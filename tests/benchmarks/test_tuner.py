@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.search import RandomSearch
-from models.search.controller import Settings
+from models.search.proposing import Settings
 from models.space import Categorical, Float, Space
 from tests.benchmarks.tuner import problems, results, tables, tuners, warm
 from tests.benchmarks.tuner.results import Row

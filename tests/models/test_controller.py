@@ -15,8 +15,9 @@ from scipy.stats import wilcoxon
 from models.errors import SpaceFault
 from models.records import Params, Trial
 from models.search import Budget, RandomSearch, Searcher, best, search
-from models.search.controller import Controller, Settings, propose
+from models.search.controller import Controller
 from models.search.memory import EVIDENCE, INCUMBENTS, repaired
+from models.search.proposing import Settings, propose
 from models.search.stopping import expected_improvement, nothing_to_expect
 from models.space import Categorical, Float, Int, Ordinal, Space, join
 

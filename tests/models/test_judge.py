@@ -8,10 +8,11 @@ import pytest
 from models.records import Trial
 from models.search.acquisition import log_expected_improvement
 from models.search.base import generator
-from models.search.controller import Controller, Settings
+from models.search.controller import Controller
 from models.search.judge import WEIGHTS, distance, features, judged
 from models.search.policy_net import Layout, Policy
 from models.search.predictor import Pool, Predictor
+from models.search.proposing import Settings
 from models.search.surrogate import Surrogate
 from models.space import Categorical, Float, Space
 

@@ -10,10 +10,11 @@ from scipy.stats import multivariate_t
 from models.records import Trial
 from models.search import surrogate
 from models.search.base import generator
-from models.search.controller import _RETRAIN, Controller
+from models.search.controller import Controller
 from models.search.memory import recall
 from models.search.past import Past
 from models.search.policy_net import Layout
+from models.search.proposing import _RETRAIN
 from models.search.related import AKIN, Related
 from models.search.surrogate import OFFSET, Surrogate
 from models.space import Float, Space

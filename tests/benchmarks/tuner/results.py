@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.search.controller import Controller, Settings
+from models.search.controller import Controller
+from models.search.proposing import Settings
 from tests.benchmarks.tuner import warm
 from tests.benchmarks.tuner.problems import MARKS, Problem, Run, folder, run_one
 from tests.benchmarks.tuner.tuners import Make, released

@@ -24,7 +24,8 @@ from typing import Any
 from models import search
 from models.records import Trial
 from models.search import RandomSearch
-from models.search.controller import Controller, Settings
+from models.search.controller import Controller
+from models.search.proposing import Settings
 from models.space import Categorical, Float, Int, Ordinal, Space
 from tests.benchmarks.peers import environment
 from tests.benchmarks.tuner.problems import Tuner
@@ -33,8 +34,8 @@ Make = Callable[[Space, int, int], Tuner]  # space, seed, trials that will be as
 PEERS = ("tpe", "gp", "cma-es", "nsga-ii", "smac", "hebo")
 SEARCH = Path(search.__file__).parent
 CORE = (
-    "base", "controller", "memory", "policy_net", "reward", "surrogate", "kernels", "acquisition",
-    "imagination", "predictor", "judge", "related", "past", "stopping",
+    "base", "controller", "proposing", "memory", "policy_net", "reward", "surrogate", "kernels",
+    "acquisition", "imagination", "predictor", "judge", "related", "past", "stopping",
 )  # fmt: skip
 WORDS = ("controller", "random", *PEERS)
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.records import Params
-from models.search.controller import Controller, Settings
+from models.search.controller import Controller
+from models.search.proposing import Settings
 from models.space import Space
 from tests.benchmarks.tuner.problems import LISTS, Problem, problem, run_one
 
