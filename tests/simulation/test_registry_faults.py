@@ -225,6 +225,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation.registry_children", json.dumps(jobs)],
         cwd=ROOT,
+        env={**os.environ, **parts.told()},
         capture_output=True,
         text=True,
         timeout=250,
