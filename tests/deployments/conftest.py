@@ -140,10 +140,19 @@ def serving_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Co
 
 @pytest.fixture(scope="session")
 def serving_release(make_frame: Callable[..., Any]) -> Callable[..., Release]:
-    """`release(config, family=, seed=)` trains, registers and promotes a real version."""
+    """`release(config, family=, seed=)` trains, registers and promotes a real version.
+
+    It is fetched here, where MLflow is imported; with `fetch=False` the server has to, in a process
+    that imports it for two seconds.
+    """
 
     def release(
-        config: Config, *, family: str = "logistic", seed: int = 0, promote: bool = True
+        config: Config,
+        *,
+        family: str = "logistic",
+        seed: int = 0,
+        promote: bool = True,
+        fetch: bool = True,
     ) -> Release:
         from models import families
         from models.records import Verdict
@@ -164,6 +173,8 @@ def serving_release(make_frame: Callable[..., Any]) -> Callable[..., Release]:
         registry = Registry(config.registry_url, config.name, config.artifacts)
         now = datetime.now(UTC)
         made = registry.register(folder, candidate, verdict, window_id=f"window-{seed}", now=now)
+        if fetch:
+            registry.download(made.version, config.folder / "serving")
         if not promote:
             return made
         champion = registry.champion()

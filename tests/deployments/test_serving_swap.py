@@ -68,7 +68,7 @@ def registry(config):
 def test_the_champion_changes_hands_under_load(serving, config, serving_release, registry):
     with serving(create_app(config)) as client, Load(str(client.base_url)) as load:
         until(client, "1")
-        serving_release(config, seed=3)
+        serving_release(config, seed=3, fetch=False)
         until(client, "2")
         registry.rollback(decision_id="d", who="test", why="worse", now=datetime.now(UTC))
         until(client, "1")
@@ -145,7 +145,7 @@ def test_a_damaged_version_never_takes_over(serving, config, serving_release, re
     """Its files are altered between registration and the server's fetching them."""
     with serving(create_app(config)) as client:
         until(client, "1")
-        made = serving_release(config, seed=4, promote=False)
+        made = serving_release(config, seed=4, promote=False, fetch=False)
         damaged = [
             file
             for file in config.artifacts.rglob("model.*")
