@@ -215,8 +215,9 @@ policy:                     # when a breach leads to a retrain
   # memory: 3
   # confirmations_estimated: 1  # enough for drift when the estimated loss is beyond its threshold
   # clear_after: 2          # after so many quiet windows a breach that was answered counts anew
-  cooldown: 7d              # between two retrains; see refusal_backoff
-  # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this
+  cooldown: 7d              # between two retrains, unless the champion is worse than guessing
+  # refusal_backoff: 2.0    # each refusal by the gate in a row multiplies the cool-down by this,
+                            # unless the loss is certainly above what it was then
   # probation: 14d          # a new champion certainly worse than the one before it is rolled back;
                             # a day's rows count as one, or those of monitor.performance_block
   # retrains_a_week: 2      # at most; null: no limit

@@ -123,6 +123,12 @@ def of_slice(signal: Signal) -> bool:
     return "[" in signal.name
 
 
+def worst_loss(signals: Signals) -> float | None:
+    """The upper bound of the realised log loss in this window; None where it is not known."""
+    found = [s.high for s in signals.of(Kind.PERFORMANCE) if s.name == "log_loss"]
+    return max((high for high in found if high is not None), default=None)
+
+
 def certainly_fine(signals: Signals, rules: Rules) -> list[Signal]:
     """What shows that the model does no harm; empty while that is in doubt.
 

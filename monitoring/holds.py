@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from monitoring import causes
 from monitoring.causes import DRIFTS
+from monitoring.harm import pressing
 from monitoring.policy_state import PolicyState, attempts_of_week, quiet_until
 from monitoring.records import Kind, Signals
 from monitoring.rules import Rules
@@ -32,7 +33,7 @@ def hold(
         _data_fault(cause, signals, rules)
         or _mended_fault(cause, signals, state, rules)
         or _harmless(cause, signals, rules)
-        or _cool_down(state, now, rules)
+        or _cool_down(cause, signals, state, now, rules)
         or _week(state, now, rules)
         or _rows(cause, signals, state, rules)
     )
@@ -96,9 +97,11 @@ def _harmless(cause: str, signals: Signals, rules: Rules) -> Hold | None:
     )
 
 
-def _cool_down(state: PolicyState, now: datetime, rules: Rules) -> Hold | None:
+def _cool_down(
+    cause: str, signals: Signals, state: PolicyState, now: datetime, rules: Rules
+) -> Hold | None:
     until = quiet_until(state, rules)
-    if until is None or now >= until:
+    if until is None or now >= until or pressing(cause, signals, state, now, rules):
         return None
     times = state.refusals
     after = f" after {times} refusal{'s' * (times > 1)} by the gate" if times else ""

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring.estimates import Interval, judge, wilson
+from monitoring.harm import GUESS, guessing
 from monitoring.labelled import (
     HIGHER_IS_BETTER,
     LabelledRows,
@@ -110,6 +111,8 @@ def performance_signals(
             )
             if breached is None and metric in then:
                 reason = _too_few_at_the_gate(block)
+        if metric == "log_loss" and interval is not None:
+            detail[GUESS] = guessing(rows.codes)
         if metric in baseline:
             detail.setdefault("baseline", baseline[metric])
         if block is not None and rows.groups is not None:

@@ -13,7 +13,9 @@ How a breach becomes an action:
 - A retrain, passed or refused, starts the count again: the windows before it are about a world that
   was answered.
 - Cool-down. No retrain within `cooldown` of the last attempt; every refusal by the gate in a row
-  multiplies it by `refusal_backoff`, so drift that does no harm is tried ever more rarely. A budget
+  multiplies it by `refusal_backoff`, so drift that does no harm is tried ever more rarely. It does
+  not hold a breach of performance by a champion that is certainly worse than guessing the classes'
+  shares, nor its back-off one that is certainly worse than when the gate refused (`harm`). A budget
   of retrains a week holds whatever the cool-down is.
 - Hysteresis. A trouble that still showed when a retrain answered it is latched until it has been
   quiet for `clear_after` windows. After a retrain that passed, latched drift does not fire: the new
@@ -35,6 +37,7 @@ from datetime import datetime
 
 from monitoring import causes
 from monitoring.causes import ALERTING, APART, TOGETHER, TROUBLES, WITNESSES
+from monitoring.harm import pressing
 from monitoring.holds import Hold, hold
 from monitoring.nearly import near_misses
 from monitoring.policy_state import (
@@ -115,6 +118,8 @@ def decide(signals: Signals, state: PolicyState, now: datetime, rules: Rules) ->
     action, rule, reasons = acting or _otherwise(held, alerts, standing, rest, mute)
     silent = tuple(say(s) for s in signals.items if _worth_telling(s))
     if acting:
+        if cut := pressing(acting[1], signals, state, now, rules):
+            reasons = (*reasons, cut)
         reasons = (*reasons, *told, *(sentence for _, sentence in alerts))
     return Decision(
         window_id=signals.window.id,

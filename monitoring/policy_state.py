@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitoring.causes import TROUBLES, words
+from monitoring.causes import TROUBLES, words, worst_loss
 from monitoring.records import Signals
 from monitoring.rules import Rules
 from monitoring.spans import Span, joined, without
@@ -43,6 +43,8 @@ class PolicyState:
     faults: tuple[Span, ...] = ()  # times that only windows with a data fault hold
     sound_until: datetime | None = None  # end of the newest window without one
     told: tuple[str, ...] = ()  # keys of the last outcomes that are in here, oldest first
+    loss: float | None = None  # upper bound of the champion's log loss, when it was last known
+    refused_loss: float | None = None  # the same, when the gate last refused
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -61,6 +63,8 @@ class PolicyState:
             "sound_until": self.sound_until and self.sound_until.isoformat(),
             "faults": [[start.isoformat(), end.isoformat()] for start, end in self.faults],
             "told": list(self.told),
+            "loss": self.loss,
+            "refused_loss": self.refused_loss,
         }
 
     @classmethod
@@ -86,6 +90,8 @@ class PolicyState:
                 for start, end in state.get("faults", ())
             ),
             told=tuple(state.get("told", ())),
+            loss=state.get("loss"),
+            refused_loss=state.get("refused_loss"),
         )
 
 
@@ -96,9 +102,9 @@ def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -
     starts the memory afresh, for instance after a roll-back by hand.
     """
     window, seen, latched = signals.window, state.seen, state.latched
-    since = state.champion_since or now
+    since, loss, refused = state.champion_since or now, state.loss, state.refused_loss
     if state.version is not None and state.version != window.version:
-        seen, latched, since = (), (), now
+        seen, latched, since, loss, refused = (), (), now, None, None
     if seen and seen[-1].window == window.id:
         seen = seen[:-1]
     said = words(signals, rules)
@@ -114,6 +120,8 @@ def observe(state: PolicyState, signals: Signals, now: datetime, rules: Rules) -
         last_fault=window.end if said["schema"] else state.last_fault,
         faults=_faults(state, (window.start, window.end), said["schema"]),
         sound_until=state.sound_until if said["schema"] is not False else window.end,
+        loss=loss if (known := worst_loss(signals)) is None else known,
+        refused_loss=refused,
     )
 
 
@@ -158,6 +166,8 @@ def after_retrain(
         faults=state.faults,
         sound_until=state.sound_until,
         told=state.told if key is None else (*state.told, key)[-_MOST_TOLD:],
+        loss=None if passed else state.loss,
+        refused_loss=None if passed else state.loss,
     )
 
 
@@ -180,6 +190,8 @@ def after_rollback(
         version=None,
         last_attempt=now,
         attempts=state.attempts,
+        loss=None,
+        refused_loss=None,
     )
 
 
