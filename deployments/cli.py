@@ -6,6 +6,7 @@ The command modules import click alone; what a command needs is imported when it
 
 from __future__ import annotations
 
+import difflib
 import importlib
 
 import click
@@ -55,6 +56,15 @@ class Commands(click.Group):
         module = importlib.import_module(f"deployments.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "`everfit --help` lists them"
+            ctx.fail(f"there is no command {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

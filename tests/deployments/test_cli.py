@@ -73,8 +73,13 @@ def test_a_missing_config_is_one_message(name, tmp_path):
     assert "Traceback" not in result.output
 
 
-def test_an_unknown_command_is_a_usage_fault():
-    assert run("trian").exit_code == 2
+@pytest.mark.parametrize(
+    ("name", "hint"), [("trian", "did you mean 'train'?"), ("zzz", "`everfit --help` lists them")]
+)
+def test_an_unknown_command_is_a_usage_fault(name, hint):
+    result = run(name)
+    assert result.exit_code == 2
+    assert f"there is no command {name!r}: {hint}" in result.output
 
 
 def test_init_then_check_then_a_fault(tmp_path, small_frame, monkeypatch):
