@@ -46,7 +46,8 @@ def window_id(store: TelemetryStore, part: str | None = None) -> str:
                 more = " and more" if len(found) > _SHOWN else ""
                 raise WindowFault(
                     f"a window is named by so much of its id that no other has it, got {part!r}, "
-                    f"which {', '.join(found[:_SHOWN])}{more} have: write more of it"
+                    f"which {', '.join(found[:_SHOWN])}{more} have: write more of it, or the "
+                    "minute of its check, such as 2026-01-31T06:00"
                 )
         last = list(connection.scalars(newest.limit(_SHOWN)))
     if part is None and last:
