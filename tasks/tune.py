@@ -82,7 +82,7 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
     chosen, why = choose(config, searcher, journal.trials, standing)
     assert chosen.loss is not None
     foretelling.write(config, snapshot.folder, before_it, journal.trials)
-    show(config, snapshot, journal, searcher, chosen, stopped, before)
+    show(config, snapshot, journal, searcher, chosen, why, stopped, before)
     return Tuned(
         params=dict(chosen.params),
         loss=chosen.loss,
@@ -193,6 +193,7 @@ def show(
     journal: Journal,
     searcher: Searcher,
     chosen: Trial,
+    why: str,
     stopped: str,
     before: dict[str, dict[str, Any]],
 ) -> None:
@@ -210,7 +211,7 @@ def show(
         after=_distribution(searcher),
         importance=_importance(searcher),
         title=f"{config.name}: {searcher.kind}, {len(journal.trials)} trials",
-        subtitle=stopped,
+        subtitle=f"{stopped}; chosen: {why}",
     )
     path = drawn(shown, snapshot.folder / PICTURE)
     if path is not None:
