@@ -6,9 +6,10 @@ views of the trials; tried is what both expect much of and what lies far from th
 beyond the next trial asks (`judge`). A warm search tries what was best before beside a point of the
 cold design, starts from the policy as it stood, and puts what earlier searches found into the
 predictor: a trial is asked with the memory as often as those before it say that it has to do with
-today's task, and every fourth as if nothing were remembered, by the largest expected improvement,
-the views in turn. What `propose` answers is a function of (history, space, seed, memory) and of
-nothing else, so a search that was cut off goes on as if it had not been, on any worker.
+today's task, and every fourth (every twelfth where that is sure) as if nothing were remembered, by
+the largest expected improvement, the views in turn. What `propose` answers is a function of
+(history, space, seed, memory) and of nothing else, so a search that was cut off goes on as if it
+had not been, on any worker.
 
 >>> from models.space import Float
 >>> space = Space((Float("x", 0.0, 1.0),))

@@ -30,6 +30,7 @@ MOST = 300  # trials that enter: beyond, the best and the latest do
 _VALUES = Prior(noise=0.005, noise_spread=2.0)
 _ODDS = 0.7  # log odds, before a trial, that a memory has to do with today's task
 _KNOWN = 1 / (1 + math.exp(-_ODDS))
+_REFINE = 6  # rounds that a pool of a warm search has besides: what it asks is mostly fine choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,16 @@ class Predictor:
     def _judged(self) -> Surrogate | Related:
         """With the memory or without it, whichever the trials speak for.
 
-        `trust` is the probability of the first; below a half, the memory is gone.
+        `trust` is the probability of the first; below a half, the memory is gone. Without it there
+        are two processes, one with the hyperparameters of the past, one with those that fit today's
+        trials best, which is flattered by being fitted; the odds are against their geometric mean.
         """
         self.trust = 0.0
         if self._past is not None:
             scores = self._past.scores(self.points, self.losses)
             beside, alone = Related(self._past, self.points, scores), self._fitted(scores)
-            odds = min(max(_ODDS + beside.evidence - alone.evidence, -50.0), 50.0)
+            without = (beside.apart + alone.evidence) / 2
+            odds = min(max(_ODDS + beside.evidence - without, -50.0), 50.0)
             self.trust = 1 / (1 + math.exp(-odds)) if len(scores) > 1 else _KNOWN
             if self.trust >= 0.5:
                 self.scores = scores
@@ -153,7 +157,7 @@ class Predictor:
             parts.append(imagined(policy, promise, pool.rounds, pool.imagined, rng))
         points, _ = space.canonical_many(np.vstack(parts))
         value = promise(points)
-        for turn in range(pool.refine):
+        for turn in range(pool.refine + _REFINE * (self._past is not None)):
             centres = points[np.argsort(-value, kind="stable")[:5]]
             more, _ = space.canonical_many(near(centres, 100, pool.width / (2 + 2 * turn)))
             points, value = np.vstack([points, more]), np.append(value, promise(more))

@@ -35,6 +35,8 @@ _ADVISED = (1,)  # and to what people hold good, if they do: the world may have 
 # and to the best of another branch or, in a space without branches, a point of the cold design
 _PROBES = (1, 2)  # without and with advice
 _PROBED = 6  # trials after which a search may ask as if it had no memory, though it believes it;
+_SURE = 0.8  # trust from which chance asks so no more, but every twelfth trial of a search still:
+_SELDOM = 3  # so many times `cold_every`, so that no memory traps a search
 _BELIEVED = 0.5  # below that it begins anew, with as much of the cold design as is left
 _SOBOL_DIMENSIONS = 21_201  # of torch's table
 
@@ -51,7 +53,7 @@ class Settings:
     predictor: bool = True  # without it, a trial is the policy's own quantile
     pool: Pool = field(default_factory=Pool)
     judge: bool = True  # a cold search looks beyond the next trial (`judge`)
-    cold_every: int = 4  # one of so many trials of a warm search is asked without the memory
+    cold_every: int = 4  # one of so many warm trials is asked without the memory, fewer when sure
     explore: float = 0.1  # share of trials that go on with the quasi-random design
     stale: int = 24  # so many trials without improvement end the search in any case
     patience: int = 10  # trials without improvement before `done` looks at what is to be expected
@@ -140,13 +142,17 @@ def _draw(
     uniform = Policy.uniform(policy.layout)
     predictor: Predictor | None = None
     cold = generator(seed, number, _EXPLORE).random() < settings.explore
+    alone = False
     if memory:
         # What was best is held to another branch's best or a point of the cold design; then each
         # trial is asked with the memory as often as it is believed, and some as if all were new.
-        alone = number >= settings.start - 1 and (number + 1) % settings.cold_every == 0
+        every = settings.cold_every
         if trials and settings.predictor:
             predictor = Predictor(policy.layout, trials, memory, under)
-            alone = alone or generator(seed, number, _TRUST).random() >= predictor.trust
+            believed = (predictor.trust / _SURE) ** 3
+            alone = generator(seed, number, _TRUST).random() >= believed
+            every *= _SELDOM if believed >= 1 else 1
+        alone = alone or (number >= settings.start - 1 and (number + 1) % every == 0)
         known = _without_predictor(number, trials, memory, space, taken, alone)
         if known and (number in _KNOWN + _ADVISED + _PROBES or not settings.predictor):
             return known

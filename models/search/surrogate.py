@@ -29,6 +29,7 @@ _JITTER = 1e-8
 OFFSET = 0.25  # deviation of a search's own offset, against that of the signal
 _AGREEMENT = 1.4  # logit of the correlation of two searches before a trial: 0.8
 _AGREEMENT_SPREAD = 1.0
+_ROUGHER = 0.7  # log deviation of how much rougher a search's own part is than the common one
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,11 @@ class Surrogate:
     points whose coefficients are N(0, basis_deviation^2). together: how many parameters
     count at the same time, d unless some are conditional. searches (n,): which search each score
     comes from, None for one; every search has an offset of its own and a function that correlates
-    with the others' by `agreement`, which is learnt too (an intrinsic model of coregionalisation:
-    Bonilla, Chai, Williams, *Multi-task Gaussian process prediction*, NIPS 2007, with one number
-    in place of a matrix). `evidence`: log probability of the scores at the mode of the rest, up
-    to what is the same for the same points and prior.
+    with the others' by `agreement`, which is learnt too. What it has of its own beside what they
+    have in common is `rougher`, by so much are its length scales shorter (a linear model of
+    coregionalisation: Bonilla, Chai, Williams, *Multi-task Gaussian process prediction*, NIPS 2007,
+    with two numbers in place of matrices). `evidence`: log probability of the scores at the mode of
+    the rest, up to what is the same for the same points and prior.
     """
 
     def __init__(
@@ -117,9 +119,9 @@ class Surrogate:
         self._spread = np.append(np.full(d, self.prior.spread), self.prior.noise_spread)
         self._other = None if searches is None else np.not_equal.outer(searches, searches)
         if searches is not None:
-            self._center = np.append(self._center, _AGREEMENT)
-            self._spread = np.append(self._spread, _AGREEMENT_SPREAD)
-        self.agreement = 1.0
+            self._center = np.append(self._center, [0.0, _AGREEMENT])
+            self._spread = np.append(self._spread, [_ROUGHER, _AGREEMENT_SPREAD])
+        self.agreement = self.rougher = 1.0
         self._fit()
 
     def _fit(self) -> None:
@@ -129,15 +131,21 @@ class Surrogate:
         mean_part = self._basis_variance * self._basis @ self._basis.T
         if self._other is not None:
             mean_part = mean_part + OFFSET**2 * ~self._other
-        eye = np.eye(n)
 
         def objective(theta: Array) -> tuple[float, Array]:
             weights, noise = np.exp(-2 * theta[:d]), math.exp(theta[d])
             root = _ROOT5 * np.sqrt(squares @ weights)
             decay = np.exp(-root)
             kernel = ((1 + root + root**2 / 3) * decay).reshape(n, n)
-            shared = self._shared(theta)
-            matrix = kernel * shared + mean_part + noise * eye
+            c = 1.0 if self._other is None else _share(theta[-1])
+            both = kernel
+            if self._other is not None:
+                own_root = root * math.exp(theta[-2])
+                own_decay = np.exp(-own_root)
+                own = ((1 + own_root + own_root**2 / 3) * own_decay).reshape(n, n)
+                own[self._other] = 0.0
+                both = c * kernel + (1 - c) * own
+            matrix = both + mean_part + noise * np.eye(n)
             matrix.flat[:: n + 1] += _JITTER
             try:
                 low = cholesky(matrix, lower=True, check_finite=False)
@@ -153,13 +161,16 @@ class Surrogate:
                 + 0.5 * float(away @ away)
             )
             pull = ((n + strength) / (q + self._believed)) * np.outer(alpha, alpha) - inverse
-            slope = (5 / 3) * (1 + root) * decay * (pull * shared).ravel()
+            slope = (5 / 3) * c * (1 + root) * decay * pull.ravel()
             gradient = np.empty(len(theta))
+            if self._other is not None:
+                within = pull * ~self._other
+                rough = (1 - c) * (1 + own_root) * own_decay * within.ravel()
+                gradient[-2] = float(rough @ own_root**2) / 6
+                gradient[-1] = -0.5 * c * (1 - c) * float((pull * (kernel - own)).sum())
+                slope += (5 / 3) * math.exp(2 * theta[-2]) * rough
             gradient[:d] = -0.5 * weights * (slope @ squares)
             gradient[d] = -0.5 * noise * float(np.trace(pull))
-            if self._other is not None:
-                c = _share(theta[-1])
-                gradient[-1] = -0.5 * c * (1 - c) * float((pull * kernel)[self._other].sum())
             return value, gradient + away / self._spread
 
         strength = self.prior.strength
@@ -178,26 +189,32 @@ class Surrogate:
             theta, self.evidence = found.x, believed - float(found.fun)
         else:
             self.evidence = believed - objective(theta)[0]
+        self._settle(theta, mean_part)
+
+    def _settle(self, theta: Array, mean_part: Array) -> None:
+        """The process with the hyperparameters theta."""
+        n, d = self.points.shape
         self._weights, self.noise = np.exp(-2 * theta[:d]), math.exp(theta[d])
-        self.agreement = 1.0 if self._other is None else _share(theta[-1])
-        kernel = self._kernel(self.points, self.points) * self._shared(theta)
-        matrix = kernel + mean_part + self.noise * eye
+        kernel = self._kernel(self.points, self.points)
+        if self._other is not None:
+            self.agreement, self.rougher = _share(theta[-1]), math.exp(theta[-2])
+            own = (1 - self.agreement) * self.own_covariance(self.points, self.points)
+            kernel = self.agreement * kernel + np.where(self._other, 0.0, own)
+        matrix = kernel + mean_part + self.noise * np.eye(n)
         matrix.flat[:: n + 1] += _JITTER
         self._low = cholesky(matrix, lower=True, check_finite=False)
         self._alpha = cho_solve((self._low, True), self._y, check_finite=False)
-        self.variance = (float(self._y @ self._alpha) + self._believed) / (n + strength)
+        self.variance = float(self._y @ self._alpha) + self._believed
+        self.variance /= n + self.prior.strength
 
-    def _shared(self, theta: Array) -> Array | float:
-        """How much of the kernel (n, n) two scores share: all of it within a search."""
-        return 1.0 if self._other is None else np.where(self._other, _share(theta[-1]), 1.0)
-
-    def _kernel(self, a: Array, b: Array) -> Array:
+    def _kernel(self, a: Array, b: Array, rougher: float = 1.0) -> Array:
         numbers, listed = ~self.choices, np.flatnonzero(self.choices)
-        root = np.sqrt(self._weights[numbers])
+        weights = self._weights * rougher**2
+        root = np.sqrt(weights[numbers])
         a_, b_ = a[:, numbers] * root, b[:, numbers] * root
         squares = (a_**2).sum(1)[:, None] + (b_**2).sum(1) - 2 * (a_ @ b_.T)
         for j in listed:
-            squares += self._weights[j] * (np.abs(a[:, j, None] - b[None, :, j]) > 1e-9)
+            squares += weights[j] * (np.abs(a[:, j, None] - b[None, :, j]) > 1e-9)
         root5 = _ROOT5 * np.sqrt(np.maximum(squares, 0.0))
         return np.asarray((1 + root5 + root5**2 / 3) * np.exp(-root5))
 
@@ -214,8 +231,12 @@ class Surrogate:
         """Of the process at points a (n, d) and b (m, d), (n, m), against a variance of 1."""
         return self._kernel(a, b)
 
+    def own_covariance(self, a: Array, b: Array) -> Array:
+        """The same (n, m) of what a search has of its own."""
+        return self._kernel(a, b, self.rougher)
+
     def explained(self, points: Array) -> tuple[Array, Array]:
-        """What the scores say of points (m, d) of a function that correlates fully with theirs.
+        """What the scores say of points (m, d) of the function that all have in common.
 
         V (n, m) and z (n,): its mean is V^T z, and of its covariance V^T V is known, against a
         variance of 1.

@@ -55,10 +55,12 @@ def test_the_parts_are_those_of_one_process_over_all_trials(past):
     n, m = len(process.points), len(points)
     search = np.r_[past.searches, np.full(m + len(asked), -1)]
     new = search < 0
-    kernel = process.covariance(every, every)
+    smooth, rough = process.covariance(every, every), process.own_covariance(every, every)
     other = np.not_equal.outer(search, search)
-    kernel = kernel * np.where(other, np.where(new[:, None] | new, r, process.agreement), 1.0)
-    kernel += OFFSET**2 * ~other
+    today = new[:, None] & new
+    common = np.where(today, max(process.agreement, AKIN[2] ** 2), process.agreement)
+    kernel = np.where(other & (new[:, None] | new), r, common) * smooth
+    kernel += ~other * ((1 - common) * rough + OFFSET**2)
     told = np.arange(n + m)
     noisy = kernel[np.ix_(told, told)] + (process.noise + 1e-8) * np.eye(n + m)
     across = kernel[n + m :, : n + m]
@@ -95,6 +97,23 @@ def test_the_gradient_of_the_agreement_is_the_slope(monkeypatch):
     assert objective(theta)[1] == pytest.approx(slope, abs=1e-3)
 
 
+def test_what_is_rougher_than_what_searches_have_in_common_is_found():
+    rng = np.random.default_rng(4)
+    points, searches = rng.random((120, 2)), np.repeat([0, 1, 2], 40)
+
+    def rougher(scale):
+        own = np.empty(120)
+        for k in range(3):
+            waves, phases = rng.normal(size=(16, 2)) / scale, rng.uniform(0, 2 * np.pi, 16)
+            own[searches == k] = np.cos(points[searches == k] @ waves.T + phases).mean(axis=1)
+        values = bowl(points) + 0.5 * own
+        scores = (values - values.mean()) / values.std()
+        return Surrogate(points, scores, NUMBERS, searches=searches).rougher
+
+    assert rougher(0.2) > 1.5
+    assert rougher(1.0) < 0.9
+
+
 def test_searches_on_one_function_agree_and_others_do_not():
     rng = np.random.default_rng(2)
     points, searches = rng.random((40, 2)), np.repeat([0, 1], 20)
@@ -114,6 +133,8 @@ def test_what_is_akin_is_told_from_what_is_not(past):
     assert akin.weights[-1] > 0.3
     assert turned.weights[0] > 0.5
     assert akin.evidence > turned.evidence + 5
+    assert akin.evidence > akin.apart + 1
+    assert turned.evidence < turned.apart
 
 
 def test_a_search_whose_memory_is_dropped_goes_on_with_the_cold_design():
