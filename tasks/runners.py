@@ -39,8 +39,11 @@ def runner(
 
     Called inside a flow. Raises ClusterFault when a node lacks what trials need.
     """
+    from models.families.ready import ready
+
     job = fitting.Job.of(config, snapshot)
     if config.train.runner == "threads":
+        ready(config.train.families, adapt=bool(config.train.adapt), served=job.careful)
         with fitting.encoded(job):
             yield on_threads(config, job, journal, earlier), None
         return
