@@ -76,11 +76,13 @@ async def tune(config: Config, snapshot: Snapshot) -> Tuned:
         stopped = await search.run(live.show)
         spent = search.seconds
         await live.end(search, stopped)
-    state = json.dumps(searcher.state_dict())
-    (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
     standing = [*known, *getattr(searcher, "standing", ())]
     chosen, why = choose(config, searcher, journal.trials, standing)
     assert chosen.loss is not None
+    if (ended := getattr(searcher, "ended", None)) is not None:
+        ended(chosen.params)
+    state = json.dumps(searcher.state_dict())
+    (snapshot.folder / CONTROLLER).write_text(state, encoding="utf-8")
     foretelling.write(config, snapshot.folder, before_it, journal.trials)
     show(config, snapshot, journal, searcher, chosen, why, stopped, before)
     return Tuned(

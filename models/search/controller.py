@@ -66,6 +66,7 @@ class Controller(Searcher):
         self._memory = dict(memory) if memory else None
         self._layout = Layout(self.space)
         self._recall = recall(self._memory, self._layout) if self._memory else None
+        self._ended: Params | None = None
         self._policy: Policy | None = None
         self._predictor: Predictor | None = None
 
@@ -113,7 +114,12 @@ class Controller(Searcher):
     @property
     def memory(self) -> dict[str, Any]:
         """What the next search starts from."""
-        return remember(self.space, self.history, self.policy, self._memory)
+        return remember(self.space, self.history, self.policy, self._memory, self._ended)
+
+    def ended(self, params: Params) -> None:
+        """Say which configuration the search ended with, the best or what stood before: the next
+        search tries it first, and it stands until one is certainly ahead."""
+        self._ended = dict(params)
 
     def ask(self, pending: Pending = 0, left: Left | None = None) -> dict[str, Scalar]:
         """left: what the search may still spend; where its seconds bind, they are weighed."""

@@ -73,9 +73,16 @@ class Recall:
 
 
 def remember(
-    space: Space, trials: Sequence[Trial], policy: Policy, before: Mapping[str, Any] | None
+    space: Space,
+    trials: Sequence[Trial],
+    policy: Policy,
+    before: Mapping[str, Any] | None,
+    ended: Params | None = None,
 ) -> dict[str, Any]:
-    """The memory after a search: JSON-ready, at most `INCUMBENTS` and `EVIDENCE` entries."""
+    """The memory after a search: JSON-ready, at most `INCUMBENTS` and `EVIDENCE` entries.
+
+    ended: the configuration that the search ended with; None: that of the best trial.
+    """
     losses = losses_of(trials)
     rewards = ranked(losses)
     rows: list[dict[str, Any]] = [
@@ -89,9 +96,11 @@ def remember(
     ]
     complete = [row for row, failed in zip(rows, np.isnan(losses), strict=True) if not failed]
     top = sorted(complete, key=lambda row: -row["reward"])
+    if ended is not None:
+        top.sort(key=lambda row: key(row["params"]) != key(ended))
     older = [{**row, "age": row["age"] + 1} for row in (before or {}).get("incumbents", ())]
-    # The latest best, then the best known of every other branch, so that a family that lost for a
-    # while is asked again each time; then earlier champions and the latest runners-up.
+    # What it ended with, then the best known of every other branch, so that a family that lost for
+    # a while is asked again each time; then earlier champions and the latest runners-up.
     heads = _heads(space, [*top, *older])
     incumbents = _distinct([*heads, *older[:2], *top[1:3], *older[2:]])[:INCUMBENTS]
     faded = [{**row, "age": row["age"] + 1} for row in (before or {}).get("evidence", ())]

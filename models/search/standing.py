@@ -63,7 +63,8 @@ def settled(
     if found is None or found[0] > found[1]:
         return chosen, ""
     gain, error = found
-    return before, (
-        f"trial {before.number} stood before and stays: trial {chosen.number} is ahead of it by "
-        f"{gain:.4f}, not more than the standard error of that, {error:.4f}"
-    )
+    if gain <= 0:  # the best by posterior mean need not have had the better score
+        why = "is not ahead of it"
+    else:
+        why = f"is ahead of it by {gain:.4f}, not more than the standard error of that, {error:.4f}"
+    return before, (f"trial {before.number} stood before and stays: trial {chosen.number} {why}")

@@ -207,6 +207,21 @@ def test_memory_is_bounded_over_many_retrains_and_is_json() -> None:
     assert len(json.dumps(state)) < 60_000
 
 
+def test_the_next_search_begins_with_what_the_last_one_ended_with() -> None:
+    one = Controller(UNIT, seed=0)
+    trials = run(one, bowl((0.5,) * 4), 20)
+    luckiest = min(trials, key=lambda t: t.loss)
+    chosen = next(t for t in trials if t.number == 2)
+    assert Controller.warm(UNIT, one.state_dict(), seed=1).ask() == luckiest.params
+    one.ended(chosen.params)
+    then = Controller.warm(UNIT, one.state_dict(), seed=1)
+    assert then.ask() == chosen.params
+    assert then.standing == [chosen.params]
+    assert luckiest.params in [row["params"] for row in one.memory["incumbents"]]
+    one.ended(dict.fromkeys(chosen.params, 0.123))  # it was never tried: the best comes first
+    assert Controller.warm(UNIT, one.state_dict(), seed=1).ask() == luckiest.params
+
+
 def test_remembered_numbers_move_with_their_range() -> None:
     narrow = Space((Float("rate", 1e-4, 1e-2, log=True), Float("x", 0, 1)))
     first = Controller(narrow, seed=0)

@@ -37,6 +37,15 @@ def test_a_little_better_is_luck_on_few_rows_and_better_on_many(rows, stays):
         assert why.startswith("trial 0 stood before and stays: trial 1 is ahead of it by")
 
 
+def test_a_worse_score_is_not_called_ahead():
+    old, new = scored(OLD, 0, 0.5, 240), scored(NEW, 1, 0.0, 240)
+    chosen, why = settled(new, [old, new], [OLD])
+    assert (chosen, why) == (
+        old,
+        "trial 0 stood before and stays: trial 1 is not ahead of it",
+    )
+
+
 def test_much_better_is_better_on_few_rows_too():
     old, new = scored(OLD, 0, 0.0, 240), scored(NEW, 1, 1.0, 240)
     assert settled(new, [old, new], [OLD]) == (new, "")

@@ -136,6 +136,7 @@ class Learner:
         allowed = limits.trials if memory is None else limits.warm_trials
         trials, _ = search(controller, evaluate, Budget(allowed, limits.seconds))
         chosen, _ = settled(controller.champion(), trials, [*known, *controller.standing])
+        controller.ended(chosen.params)
         return chosen.params, controller.state_dict(), len(trials)
 
 
