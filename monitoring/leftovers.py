@@ -225,7 +225,9 @@ def _rollouts(facts: Facts) -> Iterator[Finding]:
             bad = version.rejected is not None or version.rolled_back is not None
             why = "it was turned away" if bad else "another version took its place"
             detail = {"bad": "yes"} if bad else {}
-            yield Finding(Do.END, version.version, f"{why} in its stage {version.stage}", detail=detail)
+            yield Finding(
+                Do.END, version.version, f"{why} in its stage {version.stage}", detail=detail
+            )
 
 
 def _untold(facts: Facts, now: datetime, limits: Limits) -> Iterator[Finding]:

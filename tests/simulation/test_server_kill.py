@@ -233,10 +233,10 @@ def ready_workers(parent):
         try:
             with open(f"/proc/{entry}/stat") as stat:
                 owner = int(stat.read().rpartition(")")[2].split()[1])
-        except OSError:
+            with open(f"/proc/{entry}/comm") as comm:
+                works = comm.read().startswith("everfit-worker")
+        except OSError:  # it has ended meanwhile
             continue
-        with open(f"/proc/{entry}/comm") as comm:
-            works = comm.read().startswith("everfit-worker")
         if owner == parent and works:
             found.append(int(entry))
     return found if len(found) >= 2 else []
