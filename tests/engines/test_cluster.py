@@ -40,7 +40,7 @@ def configured(tiny_config: Path) -> Callable[..., Config]:
     def make(**train: Any) -> Config:
         if lack := lacking(str(train.get("runner"))):
             pytest.skip(lack)
-        given = {"trials": 6, "seconds": 600.0, "families": ["logistic", "hgb"], **train}
+        given = {"trials": 6, "seconds": 3600.0, "families": ["logistic", "hgb"], **train}
         return load(tiny_config, **{f"train__{key}": value for key, value in given.items()})
 
     return make
