@@ -213,7 +213,9 @@ def retrain_of(config: Config, decision: Decision, day: int, number: int) -> Ret
         )
     outcome = claims.outcome_of(claim.result)
     note = places.retrain_folder(config, decision.window_id) / lineage.LINEAGE
-    verdict = json.loads(note.read_text(encoding="utf-8"))["verdict"]
+    verdict: dict[str, Any] = {}  # a refusal that no challenger was made for has none
+    if note.exists():
+        verdict = json.loads(note.read_text(encoding="utf-8"))["verdict"]
     return Retrain(
         number=number,
         day=day,
@@ -227,10 +229,10 @@ def retrain_of(config: Config, decision: Decision, day: int, number: int) -> Ret
         seconds=outcome.seconds,
         trials=outcome.trials,
         warm=outcome.warm,
-        gain=verdict["gain"],
-        low=verdict["low"],
-        high=verdict["high"],
-        gate_rows=verdict["rows"],
+        gain=verdict.get("gain"),
+        low=verdict.get("low"),
+        high=verdict.get("high"),
+        gate_rows=verdict.get("rows", 0),
     )
 
 

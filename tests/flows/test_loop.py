@@ -225,13 +225,20 @@ def test_a_fault_gives_the_window_back(config, champion, monkeypatch):
     assert outcome.trials == config.train.warm_trials  # finished trials were not run again
 
 
-def test_each_search_remembers_the_one_before_it(config, champion):
+def test_each_search_remembers_the_one_before_it(config, champion, monkeypatch):
     import asyncio
     import json
 
     from flows.retrain import retrain
 
+    worst = []
+
+    def least(_config, _searcher, trials, _standing):
+        worst.append(max((t for t in trials if t.status == "complete"), key=lambda t: t.loss))
+        return worst[0], "the worst"
+
     asyncio.run(retrain(config, "second", START + timedelta(days=1)))
+    monkeypatch.setattr("tasks.tune.choose", least)
     asyncio.run(retrain(config, "third", START + timedelta(days=2)))
     learnt = [
         json.loads((places.retrain_folder(config, name) / "controller.json").read_text())["learnt"]
@@ -240,6 +247,11 @@ def test_each_search_remembers_the_one_before_it(config, champion):
     assert [memory["searches"] for memory in learnt] == [1, 2, 3]
     ages = {entry["age"] for entry in learnt[-1]["evidence"]}
     assert ages == {0, 1, 2}
+    # and begins with what that one ended with, which need not be its luckiest trial
+    folder = places.retrain_folder(config, "third")
+    fitted = json.loads((folder / "bundle.json").read_text())["params"]
+    assert [trial.params for trial in worst] == [fitted]
+    assert learnt[-1]["incumbents"][0]["params"] == fitted
 
 
 def test_a_run_that_died_after_promotion_ends_as_promoted(config, monkeypatch):
